@@ -1,0 +1,99 @@
+"""``fallline compare TASK…``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import BadValue
+
+
+def compare(
+    tasks: Annotated[list[str], typer.Argument(help="Tasks: a built-in name, or path/file.py:function. Several: is a change better?", metavar="TASK…")],
+    rules: Annotated[str | None, typer.Option(help="Rules, separated by commas: sgd,adam or 'adam(lr=0.01),sgd'. A bare name has its learning rate tuned.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of each run.")] = 600,
+    batch: Annotated[int | None, typer.Option(help="Examples in a training batch.", show_default="the task's")] = None,
+    replicates: Annotated[int | None, typer.Option(help="Repetitions of the whole protocol.", show_default="10")] = None,
+    rates: Annotated[int | None, typer.Option(help="Learning rates that each arm tries at first.", show_default="9")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds per setting.", show_default="3")] = None,
+    single_tuning: Annotated[bool, typer.Option("--single-tuning", help="Tune once, not in every replicate: cheaper, and it holds at these settings only.")] = False,
+    target: Annotated[float | None, typer.Option(help="The validation score that counts as reached.", show_default="95 % of the best arm's gain")] = None,
+    level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    minutes: Annotated[float | None, typer.Option(help="A time budget: the richest protocol that fits is run.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="An earlier store; exit status 1 where an arm is worse than it was.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for store and report.", show_default="a new one under fallline-out")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; 0 trains in this one.", show_default="one per core")] = None,
+    executor: Annotated[str, typer.Option(help="auto, traced, compiled or alone.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:  # fmt: skip
+    """Which rule, model or loss is best, by how much, how sure?"""
+    given = None if rules is None else split_rules(rules)
+    from ..verbs.compare import compare as run
+
+    try:
+        found = run(
+            tasks, given, steps=steps, batch=batch, replicates=replicates, rates=rates, seeds=seeds,
+            retune=False if single_tuning else None, target=target, level=level, seed=seed, minutes=minutes,
+            baseline=baseline, out=out, workers=workers, executor=executor,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        _interrupted(out)
+    if as_json:
+        print(json.dumps(found.document, allow_nan=False))
+    else:
+        _show(found)
+    raise typer.Exit(1 if found.worse else 0)
+
+
+def split_rules(text: str) -> list[str]:
+    """Split at commas outside of parentheses.
+
+    >>> split_rules("sgd, adam(lr=0.1, beta1=0.8)")
+    ['sgd', 'adam(lr=0.1, beta1=0.8)']
+    """
+    parts, depth = [""], 0
+    for char in text:
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    found = [part.strip() for part in parts]
+    if not all(found):
+        raise BadValue(f"--rules needs names separated by commas, as in sgd,adam; got {text!r}")
+    return found
+
+
+def _interrupted(out: Path | None) -> None:
+    kept = sorted((out or Path("fallline-out")).glob("study.db" if out else "*/study.db"), key=lambda p: p.stat().st_mtime)
+    told = f"; what was finished is kept: fallline report {kept[-1]}" if kept else ""
+    print(f"\nfallline: stopped by Ctrl-C{told}", file=sys.stderr)
+    raise typer.Exit(130)
+
+
+def _show(found: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..reports.table import ranking_table
+
+    console = Console()
+    plain = ranking_table(found.document)
+    table = Table(title=None, header_style="bold", pad_edge=False)
+    for head, numeric in zip(plain.heads, plain.numeric, strict=True):
+        table.add_column(head, justify="right" if numeric else "left")
+    for row in plain.rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"\n{found.verdict}\n", markup=False, highlight=False)
+    for note in found.document["notes"]:
+        console.print(f"  note: {note}", markup=False, highlight=False)
+    if "baseline" in found.document:
+        console.print(f"  {found.document['baseline']['sentence']}", markup=False, highlight=False)
+    for name in ("report", "store"):
+        console.print(f"  {name + ':':8}{found.document[name]}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,179 @@
+"""What a loss is: a number for each example, for a batch, or for the parameters; found by the loss's kind.
+
+A loss is a value (:class:`fallline.specs.Loss`). It declares what it ``needs`` of
+{prediction, target, weight, group, inputs, params, features, model, rng}, and its ``scope``:
+
+    example   one number for each example; the batch's loss is their mean, by ``weight`` where there is one
+    batch     one number for a batch (a gap between groups), which honors ``weight`` itself
+    params    one number for the parameters (a penalty)
+
+Losses add and scale, and every number in them, the scales too, may be an axis of a fleet. A loss may carry state
+from step to step (multipliers): ``start`` makes it, and ``value`` returns it renewed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .. import specs
+from ..errors import BadTask, BadValue
+from ..specs import Domain, Loss
+from ..types import Numbers
+
+Scope: TypeAlias = Literal["example", "batch", "params"]
+Given: TypeAlias = Mapping[str, Any]
+States: TypeAlias = dict[str, Tensor]
+
+NEEDS = ("prediction", "target", "weight", "group", "inputs", "params", "features", "model", "rng")
+WEIGHT = Domain("the weight of a loss in a sum", low=-float("inf"))
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """What one kind of loss does, for one run and one batch.
+
+    Args:
+        function: ``(given, h, state) → Tensor`` or, with state, ``→ (Tensor, state)``; ``given`` and ``h`` are
+            read by attribute.
+        needs: the names that ``given`` must have.
+        scope: what the tensor is about.
+        check: refuses what cannot be right, with a sentence, before a training starts.
+        domains: what the numbers may be.
+        start: the state before the first step.
+    """
+
+    function: Callable[..., Any]
+    needs: frozenset[str]
+    scope: Scope
+    check: Callable[[Any], None] = lambda given: None
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    start: Callable[[], States] | None = None
+
+    def call(self, loss: Loss, *given: Tensor, **options: Any) -> Any:
+        """The loss of (prediction, target) in a plain call, or the same loss with other settings."""
+        if not given:
+            for name, number in options.items():
+                if name in self.domains:
+                    self.domains[name].check(loss.kind, name, number)
+            return loss.replace(**options)
+        if len(given) != 2 or not all(isinstance(t, Tensor) for t in given):
+            raise BadValue(f"{loss.kind} takes (prediction, target) as tensors, or settings by keyword")
+        named = {"prediction": given[0], "target": given[1], **options}
+        check(loss, named)
+        return value(loss, named)[0]
+
+
+def behavior(loss: Loss) -> Behavior:
+    """The behavior of a loss's kind."""
+    found: Behavior = specs.behavior(loss)
+    return found
+
+
+def define(
+    *, needs: tuple[str, ...], scope: Scope = "example", check: Callable[[Any], None] | None = None, **numbers: Any
+) -> Callable[[Callable[..., Any]], Loss]:
+    """Make a loss from a function of ``(given, h)``; ``numbers`` are (domain, default) by name."""
+    unknown = set(needs) - set(NEEDS)
+    if unknown:
+        raise BadValue(f"a loss can need {', '.join(NEEDS)}; got {sorted(unknown)}")
+
+    def decorate(function: Callable[..., Any]) -> Loss:
+        kind = function.__name__
+        domains = {name: domain for name, (domain, _) in numbers.items()}
+        specs.register(
+            Loss, kind, Behavior(function, frozenset(needs), scope, check or (lambda given: None), domains)
+        )  # fmt: skip
+        return Loss(kind, {name: default for name, (_, default) in numbers.items()})
+
+    return decorate
+
+
+# --- using a loss -----------------------------------------------------------------------------------------
+
+
+def needs(loss: Loss) -> frozenset[str]:
+    """All that a loss and its terms need."""
+    if loss.children:
+        return frozenset().union(*(needs(term) for term in loss.children))
+    return behavior(loss).needs
+
+
+def per_example(loss: Loss) -> bool:
+    """Whether the loss is one number for each example through and through."""
+    if loss.children:
+        return all(per_example(term) for term in loss.children)
+    return behavior(loss).scope == "example"
+
+
+def check(loss: Loss, given: Given) -> None:
+    """Refuse what cannot be right before a training starts: missing names, shapes, types, ranges."""
+    for term in loss.children:
+        check(term, given)
+    if loss.children:
+        return
+    missing = behavior(loss).needs - set(given)
+    if missing:
+        raise BadTask(f"the loss {loss.kind} needs {', '.join(sorted(missing))}, but the batch has {sorted(given)}")
+    behavior(loss).check(SimpleNamespace(**given))
+
+
+def start(loss: Loss) -> States:
+    """The state of a loss before the first step; empty for most."""
+    own = behavior(loss).start
+    state = own() if own is not None else {}
+    for i, term in enumerate(loss.children):
+        state.update({f"{i}.{name}": t for name, t in start(term).items()})
+    return state
+
+
+def value(loss: Loss, given: Given, h: Numbers | None = None, state: States | None = None) -> tuple[Tensor, States]:
+    """The loss of one batch, 0-d, and the loss's state after it.
+
+    Args:
+        loss: the loss.
+        given: what the loss needs, by name; the first axis of tensors is the examples.
+        h: the loss's numbers by path; its own fixed numbers where left out.
+        state: the loss's state; the start where left out.
+    """
+    h = dict(specs.flatten(loss)) if h is None else h
+    state = start(loss) if state is None else state
+    if loss.kind == "sum":
+        parts = [value(t, given, specs.inside(h, i), specs.inside(state, i)) for i, t in enumerate(loss.children)]
+        after = {f"{i}.{name}": s for i, (_, states) in enumerate(parts) for name, s in states.items()}
+        return torch.stack([part for part, _ in parts]).sum(), after
+    if loss.kind == "scaled":
+        part, states = value(loss.children[0], given, specs.inside(h, 0), specs.inside(state, 0))
+        return h["weight"] * part, {f"0.{name}": s for name, s in states.items()}
+    found = behavior(loss)
+    out = found.function(SimpleNamespace(**given), SimpleNamespace(**h), *([state] if found.start else []))
+    tensor, after = out if found.start else (out, {})
+    return (_mean(tensor, given.get("weight")) if found.scope == "example" else tensor), after
+
+
+def examples(loss: Loss, given: Given, h: Numbers | None = None) -> Tensor:
+    """The loss of each example, [examples]; only for a loss that is per example."""
+    h = dict(specs.flatten(loss)) if h is None else h
+    if loss.kind == "sum":
+        return torch.stack([examples(t, given, specs.inside(h, i)) for i, t in enumerate(loss.children)]).sum(0)
+    if loss.kind == "scaled":
+        return h["weight"] * examples(loss.children[0], given, specs.inside(h, 0))
+    tensor: Tensor = behavior(loss).function(SimpleNamespace(**given), SimpleNamespace(**h))
+    return tensor
+
+
+def _mean(each: Tensor, weight: Tensor | None) -> Tensor:
+    return each.mean() if weight is None else (each * weight).sum() / weight.sum()
+
+
+def _composite(*given: Any) -> Any:
+    raise NotImplementedError("sums and scales of losses are computed by value() and examples()")
+
+
+specs.register(Loss, "sum", Behavior(_composite, frozenset(), "example"))
+specs.register(Loss, "scaled", Behavior(_composite, frozenset(), "example", domains={"weight": WEIGHT}))

@@ -1,0 +1,265 @@
+"""Panels drawn as inline SVG: colors are the page's variables, text stays text, and ids belong to one figure.
+
+matplotlib lays out and draws, through its objects and never through pyplot, so nothing global is left behind. It
+draws in stand-in colors; these become ``var(--name, light color)``, so that one drawing serves light pages, dark
+pages and, cut out of its page, a paper.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Canvas
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from . import palette, words
+from .figure import Array, Mark, Panel, Scale
+from .html import Markup, element, readable
+
+_STAND_IN = {name: f"#fe{i:02x}dc" for i, name in enumerate(palette.names())}
+_SMALL, _NORMAL = 11.0, 12.0  # CSS pixels
+_ROW_LABEL = 46  # characters that fit above a row
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fallline",
+    "font.size": _SMALL,
+    "text.parse_math": False,  # a label may hold a dollar sign
+    "axes.unicode_minus": True,
+    "path.simplify_threshold": 0.3,
+}
+
+
+def draw(panel: Panel, ident: str) -> Markup:
+    """One panel as an SVG element.
+
+    Args:
+        panel: what to draw.
+        ident: begins every id inside, so that no two drawings of a page share one.
+    """
+    width, height = panel.size
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has the font
+        canvas = Canvas(figsize=(width / 72, height / 72), layout="constrained")
+        canvas.get_layout_engine().set(w_pad=2 / 72, h_pad=2 / 72)  # type: ignore[union-attr]
+        axes = canvas.add_subplot()
+        _draw_rows(axes, panel.rows) if panel.rows else _draw_axis(axes, "y", panel.y or Scale(""))
+        _draw_axis(axes, "x", panel.x)
+        _frame(axes, panel)
+        for order, mark in enumerate(panel.marks):
+            _SHAPES[mark.shape](axes, mark, 2 + order / 1000)
+        file = io.StringIO()
+        FigureCanvasSVG(canvas).print_svg(file, metadata={"Date": None})
+    return _embed(file.getvalue(), panel, ident)
+
+
+# --- axes -------------------------------------------------------------------------------------------------
+
+
+def _frame(axes: Axes, panel: Panel) -> None:
+    axes.patch.set_visible(False)
+    axes.figure.patch.set_visible(False)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_edgecolor(_STAND_IN["muted"])
+        spine.set_linewidth(0.7)
+    axes.tick_params(which="both", length=0, pad=4, labelcolor=_STAND_IN["muted"], labelsize=_SMALL)
+    axes.tick_params(axis="x", which="major", length=3, width=0.7, color=_STAND_IN["muted"])
+    axes.grid(axis="x" if panel.rows else "y", color=_STAND_IN["line"], linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(panel.x.label, color=_STAND_IN["muted"], fontsize=_SMALL, labelpad=5)
+    if panel.y is not None and panel.y.label:  # above its axis, where it reads without turning the head
+        axes.set_title(panel.y.label, loc="left", x=0, color=_STAND_IN["muted"], fontsize=_SMALL, pad=8)
+
+
+def _draw_axis(axes: Axes, which: str, scale: Scale) -> None:
+    axis = getattr(axes, f"{which}axis")
+    if scale.log:
+        getattr(axes, f"set_{which}scale")("log")
+        decades = abs(np.log10((scale.high or 10) / (scale.low or 1)))
+        axis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if decades <= 1.2 else (1, 3) if decades <= 2.2 else (1,))
+        )
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: words.trim(value, 2)))
+    else:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: words.trim(value, 6)))
+    getattr(axes, f"set_{which}lim")(scale.low, scale.high, auto=None)
+
+
+def _draw_rows(axes: Axes, rows: Sequence[str]) -> None:
+    """Rows with their names above them: a long name takes nothing from the width of the drawing."""
+    axes.set_ylim(len(rows) - 0.55, -0.75)
+    axes.yaxis.set_major_locator(FixedLocator([]))
+    for i, name in enumerate(rows):
+        axes.annotate(
+            words.shorten(readable(name), _ROW_LABEL), (0, i), (0, 7), ("axes fraction", "data"),
+            textcoords="offset points", fontsize=_NORMAL, color=_STAND_IN["ink"], va="bottom",
+        )  # fmt: skip
+
+
+# --- shapes -----------------------------------------------------------------------------------------------
+
+
+def _look(mark: Mark) -> tuple[str, float]:
+    """The color and the opacity of a mark."""
+    if mark.role == "context":
+        return _STAND_IN["line" if mark.style is None else palette.color(mark.style)], 1
+    return _STAND_IN[palette.color(mark.style)], 0.45 if mark.role == "faint" else 1
+
+
+def _line(axes: Axes, mark: Mark, order: float) -> None:
+    color, alpha = _look(mark)
+    dashes = palette.dash(mark.style)
+    axes.plot(
+        mark.x, mark.y, color=color, alpha=alpha, zorder=order, linewidth=1.0 if mark.role == "context" else 1.8,
+        linestyle=(0, dashes) if dashes else "solid", solid_capstyle="round", dash_capstyle="butt",
+    )  # fmt: skip
+
+
+def _band(axes: Axes, mark: Mark, order: float) -> None:
+    axes.fill_between(
+        mark.x, mark.low, mark.high, color=_look(mark)[0], alpha=0.16, linewidth=0, zorder=order
+    )
+
+
+def _points(axes: Axes, mark: Mark, order: float) -> None:
+    color, alpha = _look(mark)
+    faint = mark.role == "faint"
+    axes.plot(
+        mark.x, mark.y, linestyle="none", marker="o" if faint else palette.marker(mark.style), zorder=order, alpha=alpha,
+        markersize=3.4 if faint else 6.5, markerfacecolor=color, markeredgewidth=0 if faint else 1.1,
+        markeredgecolor=_STAND_IN["paper"],
+    )  # fmt: skip
+
+
+def _crosses(axes: Axes, mark: Mark, order: float) -> None:
+    color, _ = _look(mark)
+    width = 0.9 if mark.role == "faint" else 1.9
+    axes.plot(
+        mark.x, mark.y, linestyle="none", marker="x", markersize=5.5, markeredgecolor=color, markeredgewidth=width,
+        zorder=order, clip_on=False, transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
+
+
+def _whiskers(axes: Axes, mark: Mark, order: float) -> None:
+    axes.hlines(
+        mark.y, mark.low, mark.high, color=_look(mark)[0], linewidth=2.0, zorder=order, capstyle="round"
+    )
+
+
+def _arrow(marker: str) -> Callable[[Axes, Mark, float], None]:
+    def draw_arrow(axes: Axes, mark: Mark, order: float) -> None:
+        color = _look(mark)[0]
+        axes.plot(
+            mark.x,
+            mark.y,
+            linestyle="none",
+            marker=marker,
+            markersize=7,
+            color=color,
+            markeredgewidth=0,
+            zorder=order,
+        )
+
+    return draw_arrow
+
+
+def _hline(axes: Axes, mark: Mark, order: float) -> None:
+    for y in mark.y:
+        axes.axhline(y, color=_STAND_IN["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=order)
+
+
+def _vspan(axes: Axes, mark: Mark, order: float) -> None:
+    for low, high in zip(_array(mark.low), _array(mark.high), strict=True):
+        axes.axvspan(low, high, color=_look(mark)[0], alpha=0.1, linewidth=0, zorder=order)
+
+
+def _text(axes: Axes, mark: Mark, order: float) -> None:
+    for x, y, text in zip(mark.x, mark.y, mark.text, strict=True):
+        axes.annotate(
+            readable(text), (x, y), (8, 0), textcoords="offset points", fontsize=_SMALL, va="center", zorder=order,
+            color=_STAND_IN["muted" if mark.role == "context" else "ink"], annotation_clip=False,
+        )  # fmt: skip
+
+
+def _array(value: Array | None) -> Array:
+    return np.empty(0) if value is None else value
+
+
+_SHAPES: dict[str, Callable[[Axes, Mark, float], None]] = {
+    "line": _line, "band": _band, "points": _points, "crosses": _crosses, "whiskers": _whiskers, "hline": _hline,
+    "vspan": _vspan, "text": _text, "left": _arrow("<"), "right": _arrow(">"),
+}  # fmt: skip
+
+
+# --- from matplotlib's file to an element -----------------------------------------------------------------
+
+
+def _embed(svg: str, panel: Panel, ident: str) -> Markup:
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
+    )
+    body = body[body.index(">") + 1 : body.rindex("</svg>")]
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r"<[^>]+>", lambda tag: _tidy(tag[0], ident), body)
+    for name, stand_in in _STAND_IN.items():
+        body = body.replace(stand_in, f"var(--{name}, {palette.names()[name][0]})")
+    described = [element("title", panel.title or panel.x.label, id=f"{ident}-title")]
+    if panel.alt:
+        described.append(element("desc", panel.alt, id=f"{ident}-desc"))
+    return element(
+        "svg", *described, Markup(re.sub(r"\n\s*", "\n", body)), xmlns="http://www.w3.org/2000/svg", role="img",
+        viewBox="0 0 {:g} {:g}".format(*panel.size), style=f"max-width: {panel.size[0] * 1.15:g}px",
+        aria_labelledby=f"{ident}-title", aria_describedby=f"{ident}-desc" if panel.alt else None,
+        font_family="system-ui, Helvetica, Arial, sans-serif",
+    )  # fmt: skip
+
+
+def _tidy(tag: str, ident: str) -> str:
+    """One tag with ids of its own, the page's font, and coordinates to a hundredth of a pixel."""
+    tag = re.sub(r'\bid="', f'id="{ident}-', tag)
+    tag = re.sub(r'(?:xlink:)?href="#', f'href="#{ident}-', tag)
+    tag = re.sub(r"url\(#", f"url(#{ident}-", tag)
+    tag = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", tag)
+    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
+    tag = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag)
+    return re.sub(r"(\d+\.\d{2})\d+", r"\1", tag)
+
+
+def swatch(style: int, *, line: bool = True) -> Markup:
+    """An arm's line and marker, small, for legends and tables."""
+    shape = MarkerStyle(palette.marker(style))
+    path = shape.get_path().transformed(shape.get_transform())
+    outline = "".join(
+        _command(code, points) for points, code in path.iter_segments(curves=True, simplify=False)
+    )
+    name = palette.color(style)
+    paint = f"var(--{name}, {palette.names()[name][0]})"
+    dashes = " ".join(f"{d * 1.8:g}" for d in palette.dash(style)) or None
+    stroke = (
+        element("path", d="M1 6H27", stroke=paint, stroke_width="1.8", stroke_dasharray=dashes)
+        if line
+        else None
+    )
+    dot = element(
+        "path", d=outline, fill=paint, transform=f"translate({14 if line else 6} 6) scale(6.5 -6.5)"
+    )
+    return element(
+        "svg", stroke, dot, class_="swatch", viewBox=f"0 0 {28 if line else 12} 12", width=28 if line else 12, height=12,
+        aria_hidden="true",
+    )  # fmt: skip
+
+
+def _command(code: Any, points: Any) -> str:
+    letter = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}[int(code)]
+    return letter if letter == "Z" else letter + " ".join(f"{p:.3f}" for p in points)

@@ -1,0 +1,272 @@
+"""Rules made of rules: one after another (``chain``), each for its part (``route``), one around another (``wrap``)."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .. import specs
+from ..errors import BadRule, NotFound
+from ..specs import Domain, Rule
+from ..types import Info, Numbers, State, Tree
+from .base import EPSILON, RATE, UNIT, Behavior, Draw, Oracle, Stage, check_trains, init, passes, update, view
+from .making import bound, checked, shared, signature_of
+from .scaling import descend, scale_by_rms
+
+# --- one after another ------------------------------------------------------------------------------------
+
+
+def chain(*rules: Rule) -> Rule:
+    """Apply rules one after another, each to what the one before it gives: chain(a, b)(g) = b(a(g)).
+
+    Args:
+        *rules: at least one; what flows must fit, from a gradient to a step (``descend`` turns one into the other).
+
+    >>> from fallline import rules
+    >>> chain(rules.clip_norm(1.0), rules.adam(lr=0.01))
+    chain(clip_norm(max_norm=1), adam(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-08))
+
+    Source: the algebra of gradient transformations of optax, 2020.
+    """
+    if not rules:
+        raise BadRule("a chain needs at least one rule, got none")
+    rule = Rule("chain", children=_all_rules("chain", rules))
+    try:
+        passes(rule, "gradient")
+    except BadRule as refused:
+        try:
+            passes(rule, "step")
+        except BadRule:
+            raise refused from None
+    return rule
+
+
+def _all_rules(owner: str, rules: tuple[Any, ...]) -> tuple[Rule, ...]:
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            hint = f": call it, as in {rule.__name__}()" if callable(rule) and hasattr(rule, "__name__") else ""
+            raise BadRule(f"{owner} takes rules such as fl.rules.adam(lr=1e-3), got {rule!r}{hint}")
+    return rules
+
+
+def _child(state: State, i: int) -> State:
+    return State({name: specs.inside(held, i) for name, held in state.params.items()}, specs.inside(state.tree, i))
+
+
+def _part(state: State, i: int, names: Iterable[str]) -> State:
+    """The state of one part of a route; a parameter that never had a gradient has none."""
+    held = _child(state, i)
+    return State({name: held.params[name] for name in names if name in held.params}, held.tree)
+
+
+def _join(names: Iterable[str], states: list[State]) -> State:
+    def merged(held: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {f"{i}.{key}": value for i, part in enumerate(held) for key, value in part.items()}
+
+    return State(
+        {name: merged([s.params.get(name, {}) for s in states]) for name in names}, merged([s.tree for s in states])
+    )
+
+
+def _chain_init(rule: Rule, params: Tree, h: Numbers) -> State:
+    return _join(params, [init(c, params, specs.inside(h, i)) for i, c in enumerate(rule.children)])
+
+
+def _chain_update(
+    rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
+) -> tuple[Tree, State, Info]:
+    states, told = [], {}
+    for i, child in enumerate(rule.children):
+        direction, after, info = update(child, direction, _child(state, i), params, specs.inside(h, i), oracle)
+        states.append(after)
+        told.update(info)
+    return direction, _join(direction, states), told
+
+
+def _chain_passes(rule: Rule, stage: Stage) -> Stage:
+    for child in rule.children:
+        stage = passes(child, stage)
+    return stage
+
+
+def _chain_view(rule: Rule, params: Tree, state: State) -> Tree:
+    for i, child in enumerate(rule.children):
+        params = view(child, params, _child(state, i))
+    return params
+
+
+def _chain_sample(draw: Draw) -> Rule:
+    return chain(scale_by_rms(draw(UNIT), draw(EPSILON)), descend(draw(RATE)))
+
+
+# --- each for its part ------------------------------------------------------------------------------------
+
+
+def route(parts: Mapping[str, Rule], otherwise: Rule | None = None) -> Rule:
+    """Give each parameter to the first rule whose pattern matches its name: step[name] = parts[pattern](g)[name].
+
+    A pattern that meets no parameter is an error, and so is a parameter that meets no pattern when there is no
+    ``otherwise``: a rule that silently does nothing is the commonest mistake with parameter groups.
+
+    Args:
+        parts: rules by pattern, with ``*`` and ``?`` as in file names. A rule that acts on the whole tree
+            (``clip_norm``) acts on its part here.
+        otherwise: the rule for all parameters that no pattern matches.
+
+    >>> from fallline import rules
+    >>> route({"*.bias": rules.sgd(lr=0.1)}, otherwise=rules.adam(lr=0.01)).options["patterns"]
+    ('*.bias', '*')
+
+    Source: parameter groups as in ``torch.optim``, by name.
+    """
+    given = dict(parts) if otherwise is None else {**parts, "*": otherwise}
+    if not given:
+        raise BadRule("route needs at least one pattern with its rule, got none")
+    rule = Rule("route", options={"patterns": tuple(given)}, children=_all_rules("route", tuple(given.values())))
+    passes(rule, "gradient")
+    return rule
+
+
+def parts_of(rule: Rule, names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Which parameters each part of a :func:`route` gets."""
+    return _matched(tuple(rule.options["patterns"]), tuple(names))
+
+
+@functools.lru_cache(maxsize=64)
+def _matched(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    left, found = names, []
+    for pattern in patterns:
+        mine = tuple(name for name in left if fnmatch.fnmatchcase(name, pattern))
+        if not mine:
+            raise NotFound(f"the pattern {pattern!r} of route matches no parameter that is left; left: {list(left)}")
+        taken = set(mine)
+        left = tuple(name for name in left if name not in taken)
+        found.append(mine)
+    if left:
+        raise NotFound(f"no pattern of route matches the parameters {list(left)}: add otherwise=…")
+    return tuple(found)
+
+
+def _route_init(rule: Rule, params: Tree, h: Numbers) -> State:
+    states = [
+        init(child, {n: params[n] for n in names}, specs.inside(h, i))
+        for i, (child, names) in enumerate(zip(rule.children, parts_of(rule, params), strict=True))
+    ]
+    return _join(params, states)
+
+
+def _route_update(
+    rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
+) -> tuple[Tree, State, Info]:
+    out, states, told = {}, [], {}
+    for i, (child, names) in enumerate(zip(rule.children, parts_of(rule, params), strict=True)):
+        given = {n: direction[n] for n in names if n in direction}
+        own = {n: params[n] for n in names}
+        stepped, after, info = update(child, given, _part(state, i, given), own, specs.inside(h, i), oracle)
+        out.update(stepped)
+        states.append(after)
+        told.update({f"{i}.{key}": value for key, value in info.items()})
+    return {n: out[n] for n in direction}, _join(direction, states), told
+
+
+def _route_passes(rule: Rule, stage: Stage) -> Stage:
+    after = {passes(child, stage) for child in rule.children}
+    if "gradient" in after and len(after) > 1:
+        raise BadRule(f"the parts of {rule!r} must all give a step, or none of them")
+    return "done" if "done" in after else after.pop()
+
+
+def _route_view(rule: Rule, params: Tree, state: State) -> Tree:
+    out = dict(params)
+    for i, (child, names) in enumerate(zip(rule.children, parts_of(rule, params), strict=True)):
+        out.update(view(child, {n: params[n] for n in names}, _part(state, i, names)))
+    return out
+
+
+def _route_sample(draw: Draw) -> Rule:
+    return route({"weight": _chain_sample(draw)}, otherwise=descend(draw(RATE)))
+
+
+# --- one around another -----------------------------------------------------------------------------------
+
+Held = dict[str, dict[str, Tensor]]
+
+
+def wrap(
+    kind: str,
+    *,
+    start: Callable[[Tree, Any], Held],
+    after: Callable[[Tree, Held, Tree, Any], tuple[Tree, Held]],
+    evaluate: Callable[[Tree, Held], Tree] | None = None,
+    elementwise: bool = False,
+    doc: str = "",
+    **domains: Domain,
+) -> Callable[..., Rule]:
+    """Make a wrapper: a rule around another rule, which sees the step that the inner one takes.
+
+    Args:
+        kind: its name.
+        start: ``(params, h) → own state``: what the wrapper itself keeps for each parameter, before the first step.
+        after: ``(step, own state, params, h) → (step, own state)``, called with the inner rule's step.
+        evaluate: ``(params, own state) → params``: what to evaluate, where that is not what is trained.
+        elementwise: whether the wrapper treats each entry alone.
+        doc: its docstring.
+        **domains: its hyperparameters, with what they may be.
+    """
+    signature = signature_of("rule", *domains)
+
+    def make(*args: Any, **given: Any) -> Rule:
+        values = bound(kind, signature, args, given)
+        (inner,) = _all_rules(kind, (values.pop("rule"),))
+        check_trains(inner)
+        return Rule(kind, checked(kind, domains, values), children=(inner,))
+
+    make.__name__ = make.__qualname__ = kind
+    make.__doc__, make.__signature__ = doc, signature  # type: ignore[attr-defined]
+
+    def begin(rule: Rule, params: Tree, h: Numbers) -> State:
+        inner = init(rule.children[0], params, specs.inside(h, 0))
+        return _join(params, [inner, State(start(params, shared(rule, _top(h), params)), {})])
+
+    def step(
+        rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
+    ) -> tuple[Tree, State, Info]:
+        inner, held, info = update(
+            rule.children[0], direction, _child(state, 0), params, specs.inside(h, 0), oracle
+        )  # fmt: skip
+        before = _child(state, 1).params
+        new, own = after(inner, before, params, shared(rule, _top(h), params))
+        out = {name: new[name].to(d.dtype) for name, d in inner.items()}
+        own = {name: {key: t.to(before[name][key].dtype) for key, t in kept.items()} for name, kept in own.items()}
+        return out, _join(direction, [held, State(own, {})]), info
+
+    def sees(rule: Rule, params: Tree, state: State) -> Tree:
+        params = view(rule.children[0], params, _child(state, 0))
+        return evaluate(params, _child(state, 1).params) if evaluate else params
+
+    def flows(rule: Rule, stage: Stage) -> Stage:
+        passes(rule.children[0], stage)
+        return "done"
+
+    def sample(draw: Draw) -> Rule:
+        return make(descend(draw(RATE)), **{name: draw(domain) for name, domain in domains.items()})
+
+    known = Behavior(begin, step, flows, make, sample, view=sees, domains=dict(domains), elementwise=elementwise)
+    specs.register(Rule, kind, known)
+    return make
+
+
+def _top(h: Numbers) -> dict[str, Any]:
+    return {name: value for name, value in h.items() if "." not in name}
+
+
+specs.register(
+    Rule, "chain", Behavior(_chain_init, _chain_update, _chain_passes, chain, _chain_sample, view=_chain_view)
+)  # fmt: skip
+specs.register(
+    Rule, "route", Behavior(_route_init, _route_update, _route_passes, route, _route_sample, view=_route_view)
+)  # fmt: skip

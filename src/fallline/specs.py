@@ -1,0 +1,394 @@
+"""Plain data that says what is asked for: rules, schedules, losses, axes, runs and studies. No torch here.
+
+A :class:`Rule`, a :class:`Schedule` and a :class:`Loss` are the same shape of value: a *kind*, named *numbers*,
+static *options* and *children*. What a kind does is registered elsewhere (``fallline.rules``,
+``fallline.schedules``, ``fallline.losses``) and found through :func:`behavior`, so these values print,
+compare, nest, and survive a trip through JSON: :func:`plain` and :func:`rebuild` are inverse to each other.
+
+A *number* is what may differ from run to run inside one program: a float, a :class:`Schedule` (a value for
+each step) or an :class:`Axis` (a value for each run). An *option* shapes the program itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+
+from .errors import BadValue, NotFound, nearest
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A hyperparameter that takes several values, one for each run: an axis of a fleet, or what is tuned.
+
+    Args:
+        values: the values, in increasing order where they are to be tuned.
+        log: whether the values are compared (and a range is widened) on a logarithmic scale.
+
+    >>> Axis((0.01, 0.1, 1.0))
+    axis(0.01, 0.1, 1)
+    """
+
+    values: tuple[float, ...]
+    log: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        if not self.values:
+            raise BadValue("an axis needs at least one value, got none")
+        if any(not math.isfinite(v) for v in self.values):
+            raise BadValue(f"the values of an axis must be finite numbers, got {self.values}")
+        if self.log and min(self.values) <= 0:
+            raise BadValue(f"a logarithmic axis needs values above 0, got {min(self.values):g}: pass log=False")
+
+    def __repr__(self) -> str:
+        return f"axis({', '.join(_show(v) for v in self.values)})"
+
+
+def axis(*values: float, log: bool = True) -> Axis:
+    """Name the values of a hyperparameter that differs from run to run.
+
+    >>> axis(0.1, 1)
+    axis(0.1, 1)
+    """
+    return Axis(tuple(values), log=log)
+
+
+def log_axis(low: float, high: float, points: int) -> Axis:
+    """Values spaced evenly on a logarithmic scale, both ends included.
+
+    >>> log_axis(0.01, 1, 3)
+    axis(0.01, 0.1, 1)
+    """
+    if not (0 < low < high and points >= 2):
+        raise BadValue(f"log_axis needs 0 < low < high and at least 2 points, got {low=}, {high=}, {points=}")
+    ratio = math.log10(high / low) / (points - 1)
+    return Axis(tuple(float(f"{low * 10 ** (ratio * i):.6g}") for i in range(points)))
+
+
+@dataclass(frozen=True, repr=False)
+class Spec:
+    """What rules, schedules and losses have in common: a kind, numbers, options and children."""
+
+    kind: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    children: tuple[Any, ...] = ()
+
+    family: ClassVar[str] = "spec"
+
+    def __repr__(self) -> str:
+        parts = [repr(child) for child in self.children]
+        parts += [f"{name}={_show(value)}" for name, value in {**self.numbers, **self.options}.items()]
+        return f"{self.kind}({', '.join(parts)})"
+
+    def __hash__(self) -> int:
+        return hash((self.family, repr(self)))
+
+    def replace(self, **numbers: Any) -> Any:
+        """The same value with other numbers; a name may reach into children by index, as in ``{"1.lr": 0.1}``."""
+        known = dict(flatten(self))
+        for name in numbers:
+            if name not in known:
+                raise NotFound(f"{self.kind} has no number {name!r}; {nearest(name, known)}")
+        return self._replaced(numbers)
+
+    def _replaced(self, numbers: Mapping[str, Any]) -> Any:
+        own = {name: numbers.get(name, value) for name, value in self.numbers.items()}
+        children = tuple(child._replaced(inside(numbers, i)) for i, child in enumerate(self.children))
+        return replace(self, numbers=own, children=children)
+
+
+class Rule(Spec):
+    """An update rule as a value; :mod:`fallline.rules` gives it behavior."""
+
+    family = "rule"
+
+
+class Schedule(Spec):
+    """A value for each step; :mod:`fallline.schedules` gives it behavior."""
+
+    family = "schedule"
+
+    def at(self, step: Any) -> Any:
+        """The value at a step (counted from 0): a float for an int, a tensor for a tensor of steps."""
+        return behavior(self).at(self, step)
+
+
+class Loss(Spec):
+    """A loss as a value; :mod:`fallline.losses` gives it behavior. Losses add, and scale by a number or an axis."""
+
+    family = "loss"
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        """With tensors, the loss of (prediction, target); with keywords alone, this loss with other settings."""
+        return behavior(self).call(self, *given, **options)
+
+    def __add__(self, other: Loss) -> Loss:
+        if not isinstance(other, Loss):
+            raise BadValue(f"a loss adds to a loss, got {other!r}")
+        return Loss("sum", children=(*self._terms(), *other._terms()))
+
+    def __mul__(self, weight: Number) -> Loss:
+        if isinstance(weight, (bool, str)) or not isinstance(weight, (int, float, Axis, Schedule)):
+            raise BadValue(f"a loss scales by a number, a schedule or an axis, got {weight!r}")
+        return Loss("scaled", {"weight": weight}, children=(self,))
+
+    __rmul__ = __mul__
+
+    def _terms(self) -> tuple[Any, ...]:
+        return self.children if self.kind == "sum" else (self,)
+
+
+Number: TypeAlias = "float | int | Schedule | Axis"
+S = TypeVar("S", bound=Spec)
+
+
+# --- numbers by path --------------------------------------------------------------------------------------
+
+
+def flatten(spec: Spec) -> Iterator[tuple[str, Any]]:
+    """Every number of a value and of its children, by path.
+
+    >>> dict(flatten(Rule("chain", children=(Rule("clip_norm", {"max_norm": 1.0}), Rule("sgd", {"lr": 0.1})))))
+    {'0.max_norm': 1.0, '1.lr': 0.1}
+    """
+    yield from spec.numbers.items()
+    for i, child in enumerate(spec.children):
+        for path, value in flatten(child):
+            yield f"{i}.{path}", value
+
+
+def inside(numbers: Mapping[str, Any], child: int) -> dict[str, Any]:
+    """The numbers of one child, by the path inside it."""
+    prefix = f"{child}."
+    return {path.removeprefix(prefix): value for path, value in numbers.items() if path.startswith(prefix)}
+
+
+def axes(spec: Spec) -> dict[str, Axis]:
+    """The axes in a value, by path; a path may lead into a schedule, as in ``lr.start``.
+
+    >>> axes(Rule("sgd", {"lr": Axis((0.1, 1.0))}))
+    {'lr': axis(0.1, 1)}
+    """
+    found: dict[str, Axis] = {}
+    for path, value in flatten(spec):
+        if isinstance(value, Axis):
+            found[path] = value
+        elif isinstance(value, Schedule):
+            found.update({f"{path}.{inner}": axis for inner, axis in axes(value).items()})
+    return found
+
+
+def settle(spec: S, settings: Mapping[str, float]) -> S:
+    """A value with its axes settled: ``settings`` gives a number for the path of each.
+
+    >>> settle(Rule("sgd", {"lr": Axis((0.1, 1.0))}), {"lr": 0.1})
+    sgd(lr=0.1)
+    """
+    numbers: dict[str, Any] = {}
+    for path, value in flatten(spec):
+        if isinstance(value, Schedule):
+            prefix = f"{path}."
+            own = {p.removeprefix(prefix): n for p, n in settings.items() if p.startswith(prefix)}
+            numbers[path] = settle(value, own)
+        elif path in settings:
+            numbers[path] = settings[path]
+    return cast(S, spec._replaced(numbers))
+
+
+def structure(spec: Spec) -> str:
+    """What is left of a value without its numbers: two values with one structure can share one program."""
+    inner = ",".join(structure(child) for child in spec.children)
+    options = ",".join(f"{k}={v!r}" for k, v in sorted(spec.options.items()))
+    return f"{spec.kind}[{','.join(spec.numbers)};{options}]({inner})"
+
+
+# --- behavior by kind -------------------------------------------------------------------------------------
+
+_behaviors: dict[tuple[str, str], Any] = {}
+
+
+def register(family: type[Spec], kind: str, behavior: Any) -> None:
+    """Say what a kind does. A custom kind is named ``module:function``, so that it can be found again."""
+    _behaviors[family.family, kind] = behavior
+
+
+def kinds(family: type[Spec]) -> list[str]:
+    """The names of all registered kinds of a family."""
+    return sorted(kind for name, kind in _behaviors if name == family.family)
+
+
+def behavior(spec: Spec) -> Any:
+    """What is registered for a value's kind; a kind ``module:function`` is imported first."""
+    key = (spec.family, spec.kind)
+    if key not in _behaviors and ":" in spec.kind:
+        importlib.import_module(spec.kind.split(":")[0])
+    if key not in _behaviors:
+        raise NotFound(f"no {spec.family} is called {spec.kind!r}; {nearest(spec.kind, kinds(type(spec)))}")
+    return _behaviors[key]
+
+
+# --- plain data -------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it; infinities become text, as JSON has none.
+
+    >>> plain(Rule("sgd", {"lr": 0.1}))
+    {'rule': 'sgd', 'numbers': {'lr': 0.1}}
+    """
+    if isinstance(value, Spec):
+        data: dict[str, Any] = {value.family: value.kind}
+        if value.numbers:
+            data["numbers"] = {name: plain(number) for name, number in value.numbers.items()}
+        if value.options:
+            data["options"] = {name: plain(option) for name, option in value.options.items()}
+        if value.children:
+            data["children"] = [plain(child) for child in value.children]
+        return data
+    if isinstance(value, Axis):
+        return {"axis": list(value.values), "log": value.log}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise BadValue(f"{value!r} is not plain data: only names, numbers, lists and specs can be stored")
+
+
+_FAMILIES: dict[str, type[Spec]] = {family.family: family for family in (Rule, Schedule, Loss)}
+
+
+def rebuild(data: Any) -> Any:
+    """The value that :func:`plain` wrote down.
+
+    >>> rebuild({"rule": "sgd", "numbers": {"lr": 0.1}})
+    sgd(lr=0.1)
+    """
+    if isinstance(data, Mapping):
+        for name, family in _FAMILIES.items():
+            if name in data:
+                return family(
+                    str(data[name]),
+                    {k: rebuild(v) for k, v in data.get("numbers", {}).items()},
+                    {k: rebuild(v) for k, v in data.get("options", {}).items()},
+                    tuple(rebuild(child) for child in data.get("children", ())),
+                )
+        if "axis" in data:
+            return Axis(tuple(data["axis"]), log=bool(data["log"]))
+        return {name: rebuild(item) for name, item in data.items()}
+    if isinstance(data, list):
+        return tuple(rebuild(item) for item in data)
+    if data in ("inf", "-inf", "nan"):
+        return float(data)
+    return data
+
+
+# --- runs and studies -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, asked for: a rule, a seed, and values for the axes of the task's loss.
+
+    Args:
+        rule: the update rule; its numbers are floats or schedules here (an axis is many runs).
+        seed: decides the initial weights, the order of the data and all noise. Runs with one seed share them.
+        loss: values for numbers of the task's loss, by path, as in ``{"1.weight": 0.3}``.
+        tags: plain data that the asker wants to find again in the record.
+    """
+
+    rule: Rule
+    seed: int = 0
+    loss: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, Rule):
+            raise BadValue(f"a run needs a rule such as fl.rules.adam(lr=1e-3), got {self.rule!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**62:
+            raise BadValue(f"a seed is a whole number from 0 to 2**62 - 1, got {self.seed!r}")
+        for path, value in flatten(self.rule):
+            if isinstance(value, Axis):
+                raise BadValue(f"{path}={value!r} is an axis of a fleet: make one run for each of its values")
+
+    def plain(self) -> dict[str, Any]:
+        """This run as JSON can hold it."""
+        return {
+            "rule": plain(self.rule), "seed": self.seed, "loss": dict(self.loss), "tags": plain(dict(self.tags)),
+        }  # fmt: skip
+
+    @staticmethod
+    def rebuild(data: Mapping[str, Any]) -> Run:
+        """The run that :meth:`plain` wrote down."""
+        return Run(cast(Rule, rebuild(data["rule"])), int(data["seed"]), dict(data["loss"]), dict(data["tags"]))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, asked for: what kind of study, about which tasks and arms, by which protocol."""
+
+    kind: str
+    tasks: tuple[str, ...]
+    arms: tuple[Mapping[str, Any], ...]
+    protocol: Mapping[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """This study as JSON can hold it."""
+        return {
+            "kind": self.kind, "tasks": list(self.tasks), "arms": [plain(dict(a)) for a in self.arms],
+            "protocol": plain(dict(self.protocol)),
+        }  # fmt: skip
+
+
+# --- domains: what a number may be ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The numbers that a hyperparameter may be, with its meaning and unit, for the error that teaches."""
+
+    meaning: str
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        if self.high == math.inf:
+            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return f"in {left}{self.low:g}, {self.high:g}{right}"
+
+    def check(self, owner: str, name: str, value: Any) -> None:
+        """Refuse a number outside of the domain; schedules are checked at their own numbers, axes at each value."""
+        if isinstance(value, Schedule):
+            return
+        for one in value.values if isinstance(value, Axis) else (value,):
+            if isinstance(one, bool) or not isinstance(one, (int, float)):
+                raise BadValue(f"{owner}({name}={one!r}): {name} is {self.meaning}, a number {self}; got {_kind(one)}")
+            if math.isnan(one) or one not in self:
+                raise BadValue(f"{owner}({name}={one:g}): {name} is {self.meaning} and must be {self}; got {one:g}")
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return repr(value)
+    return f"{value:.6g}"
+

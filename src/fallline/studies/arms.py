@@ -1,0 +1,116 @@
+"""Arms: what a comparison compares, a task and a rule each, with at most one number to be tuned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import rules, specs
+from ..errors import BadRule, BadValue
+from ..rules.parse import parse, to_tune
+from ..specs import Axis, Rule
+from ..tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison.
+
+    Args:
+        label: its name in tables; unlike all others.
+        task: the number of its task.
+        rule: its rule; an axis in it is what is tuned.
+    """
+
+    label: str
+    task: int
+    rule: Rule
+
+    @property
+    def path(self) -> str | None:
+        """The path of the number that is tuned; None where all are fixed."""
+        return next(iter(specs.axes(self.rule)), None)
+
+    @property
+    def axis(self) -> Axis | None:
+        """The values that are tried."""
+        return next(iter(specs.axes(self.rule).values()), None)
+
+    def settings(self) -> list[dict[str, float]]:
+        """Every setting that is tried; one without numbers where nothing is tuned."""
+        return [{self.path: v} for v in self.axis.values] if self.path and self.axis else [{}]
+
+    def at(self, settings: dict[str, float]) -> Rule:
+        """The rule at a setting."""
+        return specs.settle(self.rule, settings)
+
+    def grown(self, values: Sequence[float]) -> Arm:
+        """The arm with more values on its axis."""
+        assert self.path is not None
+        assert self.axis is not None
+        axis = Axis(tuple(sorted({*self.axis.values, *values})), log=self.axis.log)
+        return Arm(self.label, self.task, _with_axis(self.rule, self.path, axis))
+
+    def plain(self) -> dict[str, Any]:
+        """For the store."""
+        return {"label": self.label, "task": self.task, "rule": specs.plain(self.rule)}
+
+
+def _with_axis(rule: Rule, path: str, axis: Axis) -> Rule:
+    return specs.settle(rule, {path: axis})  # type: ignore[dict-item]
+
+
+def rule_of(given: Any, points: int) -> Rule:
+    """A rule from a rule, a name, a text or a function such as ``fl.rules.adam``."""
+    if isinstance(given, str):
+        rule = parse(given, points)
+    elif isinstance(given, Rule):
+        rule = given
+    elif callable(given) and getattr(given, "__name__", "") in specs.kinds(Rule):
+        rule = to_tune(given(), points)
+    else:
+        raise BadRule(f"a rule is a name, or a value such as fl.rules.adam(lr=1e-3); got {given!r}")
+    rules.check_trains(rule)
+    found = specs.axes(rule)
+    if len(found) > 1:
+        raise BadValue(
+            f"{rule.kind} has {len(found)} axes ({', '.join(found)}): a comparison tunes one number of each arm; fix "
+            "the others"
+        )
+    return rule
+
+
+def arms(tasks: Sequence[Task], given: Sequence[Any], points: int) -> list[Arm]:
+    """Every task with every rule, labeled by what tells them apart."""
+    chosen = [rule_of(one, points) for one in given]
+    if not chosen:
+        raise BadValue("a comparison needs at least one rule, got none")
+    names = _rule_names(chosen)
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise BadValue(f"the rule {twice} is given twice: give each arm once")
+    several = len(tasks) > 1
+    return [
+        Arm(" / ".join([task.name] * several + [name] * (len(names) > 1 or not several)), t, rule)
+        for t, task in enumerate(tasks)
+        for name, rule in zip(names, chosen, strict=True)
+    ]
+
+
+def _rule_names(chosen: Sequence[Rule]) -> list[str]:
+    """The kind where it tells rules apart, else all numbers."""
+    kinds = Counter(rule.kind for rule in chosen)
+    return [rule.kind if kinds[rule.kind] == 1 and rule.kind != "chain" else _text(rule) for rule in chosen]
+
+
+def _text(rule: Rule) -> str:
+    if rule.kind == "chain":
+        return " → ".join(_text(child) for child in rule.children)
+    shown = {k: v for k, v in rule.numbers.items() if not isinstance(v, Axis)}
+    default = rules.base.behavior(rule)
+    usual = default.make().numbers if default.named else {}
+    told = {k: v for k, v in shown.items() if usual.get(k) != v}
+    numbers = ", ".join(f"{k}={v:.6g}" if isinstance(v, (int, float)) else f"{k}={v!r}" for k, v in told.items())
+    return f"{rule.kind}({numbers})" if numbers else rule.kind

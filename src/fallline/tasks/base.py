@@ -1,0 +1,145 @@
+"""What is trained: a task says how a run starts, what it makes small, which examples it sees, and how it is judged.
+
+A task is written for one run: ``init(seed)`` gives its variables, ``loss`` and ``score`` are pure functions of
+them. The fleet lifts them to many runs. Data sits in ``parts`` once, as columns of tensors, for all runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..errors import BadTask
+from ..types import Numbers, Tree
+
+Batch: TypeAlias = dict[str, Tensor]
+PARTS = ("train", "validation", "test")
+
+
+class Variables(NamedTuple):
+    """What a run holds: parameters, which are trained, and buffers, which a step may change beside them."""
+
+    params: Tree
+    buffers: Tree
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What runs are judged by: its name, and whether higher or lower is better."""
+
+    name: str
+    better: Literal["higher", "lower"] = "higher"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained.
+
+    Args:
+        name: how it is called in tables and reports.
+        init: ``seed → Variables``: the same seed gives the same variables.
+        loss: ``(params, buffers, batch, h) → (loss, buffers)``: the training loss of one batch, 0-d.
+        score: ``(params, buffers, batch, h) → {"loss", "score"}``: both [examples], or 0-d where a measure is not a
+            mean over examples.
+        parts: columns of tensors for train, validation and test; the first axis is the examples. Empty columns
+            make a task without data, such as a function to be minimized.
+        metric: the name and direction of "score".
+        numbers: the numbers of the loss, by path; a run may give its own.
+        batch: examples in a training batch, unless something else is asked for.
+        facts: plain data about the task, for the record.
+        comparable: what must agree for two tasks' losses to be compared.
+
+    A function of two numbers is a task:
+
+    >>> bowl = Task(
+    ...     "bowl",
+    ...     init=lambda seed: Variables({"w": torch.tensor([3.0, 1.0])}, {}),
+    ...     loss=lambda p, b, batch, h: ((p["w"] ** 2 * torch.tensor([1.0, 10.0])).sum(), b),
+    ...     score=lambda p, b, batch, h: {"loss": (p["w"] ** 2).sum(), "score": p["w"].norm()},
+    ...     parts={},
+    ...     metric=Metric("distance", "lower"),
+    ... )
+    >>> bowl.size("train")
+    0
+    """
+
+    name: str
+    init: Callable[[int], Variables]
+    loss: Callable[[Tree, Tree, Batch, Numbers], tuple[Tensor, Tree]]
+    score: Callable[[Tree, Tree, Batch, Numbers], dict[str, Tensor]]
+    parts: Mapping[str, Batch]
+    metric: Metric
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    comparable: str = ""
+
+    def size(self, part: str) -> int:
+        """How many examples a part has; 0 for a task without data."""
+        columns = self.parts.get(part, {})
+        return next((len(column) for column in columns.values()), 0)
+
+    def check(self) -> None:
+        """Try one step's worth on a few examples, and refuse with a sentence what cannot be trained."""
+        first, again = self.init(0), self.init(0)
+        if not first.params:
+            raise BadTask(f"the model of {self.name} has no parameters that are trained: nothing to learn")
+        for name, p in {**first.params, **first.buffers}.items():
+            if not torch.equal(p, {**again.params, **again.buffers}[name]):
+                raise BadTask(
+                    f"the initial {name} of {self.name} differs for the same seed: draw it from torch's generator "
+                    "(torch.manual_seed is set for each run), not from NumPy, random or the clock"
+                )
+        few = {name: column[: min(len(column), 4)] for name, column in self.parts.get("train", {}).items()}
+        loss, _ = self.loss(*first, few, self.numbers)
+        if loss.ndim != 0:
+            raise BadTask(f"the loss of {self.name} must be one number, got shape {list(loss.shape)}")
+
+    @staticmethod
+    def supervised(
+        model: Any,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        *,
+        loss: Any = None,
+        score: Any = None,
+        name: str = "",
+        better: Literal["higher", "lower"] = "higher",
+        batch: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Task:
+        """A model, data, a loss and a score: the usual task.
+
+        Args:
+            model: a function without arguments that makes the ``nn.Module``, called once for each seed.
+            train: (X, y) as arrays or tensors, a ``Dataset``, or a ``DataLoader``.
+            validation, test: the same; what is left out is split off from train by a fixed seed, 20 % each,
+                stratified where the target is classes.
+            loss: such as ``fl.losses.cross_entropy``; losses add and scale.
+            score: accuracy, r2, mse, mae or loss; or a function (prediction, target) → one number per example.
+                Left out: accuracy for classes, r2 for numbers.
+            name: how the task is called; the model's name where left out.
+            better: whether a higher or a lower value of a score function is better.
+            batch: examples in a training batch; the DataLoader's, else 32.
+            dtype: floating-point type of parameters and inputs.
+
+        >>> import numpy as np
+        >>> from fallline import layers, losses
+        >>> X = np.random.default_rng(0).normal(size=(100, 3))
+        >>> Task.supervised(lambda: layers.mlp(3, 8, 2), (X, (X[:, 0] > 0).astype(int)), loss=losses.cross_entropy)
+        Task('Sequential', 60 + 20 + 20 examples, by accuracy)
+        """
+        from .supervised import supervised
+
+        return supervised(
+            model, train, validation, test, loss=loss, score=score, name=name, better=better, batch=batch, dtype=dtype
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        sizes = " + ".join(str(self.size(part)) for part in PARTS)
+        return f"Task({self.name!r}, {sizes} examples, by {self.metric.name})"

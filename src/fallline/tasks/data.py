@@ -1,0 +1,100 @@
+"""From what people have (arrays, tensors, a Dataset, a DataLoader) to columns of tensors in fixed parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from ..errors import BadTask
+from .base import PARTS, Batch
+
+SPLIT_SEED = 0
+SHARE = 0.2
+
+
+def columns(part: str, given: Any, dtype: torch.dtype) -> Batch:
+    """One part as {"inputs": [n, …], "target": [n, …]}, checked."""
+    if isinstance(given, DataLoader):
+        given = _collated(part, given)
+    elif isinstance(given, TensorDataset):
+        given = given.tensors
+    elif isinstance(given, Dataset):
+        given = _collated(part, DataLoader(given, batch_size=256))
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        got = f"{len(given)} things" if isinstance(given, (tuple, list)) else f"a {type(given).__name__}"
+        raise BadTask(f"the {part} part must be (X, y), a Dataset or a DataLoader of such pairs; got {got}")
+    inputs, target = (_tensor(part, name, t, dtype) for name, t in zip(("X", "y"), given, strict=True))
+    if len(inputs) != len(target):
+        raise BadTask(f"the {part} part has {len(inputs)} inputs and {len(target)} targets: they must be equally many")
+    if len(inputs) == 0:
+        raise BadTask(f"the {part} part is empty: a task needs at least one example in each part")
+    return {"inputs": inputs, "target": target}
+
+
+def _collated(part: str, loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    """All examples of a loader, in the order of its dataset: shuffling and batching are the fleet's."""
+    if not isinstance(loader.dataset, IterableDataset):
+        loader = DataLoader(loader.dataset, batch_size=loader.batch_size or 256, collate_fn=loader.collate_fn)
+    pairs = list(loader)
+    if not pairs:
+        raise BadTask(f"the {part} part is empty: a task needs at least one example in each part")
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise BadTask(f"each example of the {part} part must be a pair (x, y), got {type(pairs[0]).__name__}")
+    inputs, targets = zip(*pairs, strict=True)
+    return torch.cat([torch.as_tensor(x) for x in inputs]), torch.cat([torch.as_tensor(y) for y in targets])
+
+
+def _tensor(part: str, name: str, given: Any, dtype: torch.dtype) -> Tensor:
+    if hasattr(given, "to_numpy"):  # a table's column or frame
+        given = given.to_numpy()
+    try:
+        tensor = torch.as_tensor(given if isinstance(given, Tensor) else np.ascontiguousarray(given)).detach()
+    except (TypeError, ValueError) as error:
+        raise BadTask(f"{name} of the {part} part cannot become a tensor of numbers: {error}") from error
+    if tensor.ndim == 0:
+        raise BadTask(f"{name} of the {part} part must have examples on its first axis, got a single number")
+    if tensor.is_floating_point():
+        bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else ~torch.isfinite(tensor)
+        if bad.any():
+            raise BadTask(
+                f"{name} of the {part} part has {int(bad.sum())} of {len(bad)} examples with NaN or infinite values "
+                f"(the first is number {int(bad.nonzero()[0])}): fill or drop them before training"
+            )
+        return tensor.to(dtype)
+    return tensor.to(torch.int64)
+
+
+def is_classes(target: Tensor) -> bool:
+    """Whether a target is class numbers."""
+    return not target.is_floating_point() and target.ndim == 1
+
+
+def split(given: dict[str, Batch]) -> dict[str, Batch]:
+    """Split off the parts that are missing, by a fixed seed, stratified where the target is classes."""
+    parts = dict(given)
+    whole = len(parts["train"]["target"])
+    for part in reversed(PARTS[1:]):
+        if part not in parts:
+            parts["train"], parts[part] = _split_off(part, parts["train"], round(SHARE * whole))
+    return {part: parts[part] for part in PARTS}
+
+
+def _split_off(part: str, train: Batch, size: int) -> tuple[Batch, Batch]:
+    from sklearn.model_selection import train_test_split
+
+    target, n = train["target"], len(train["target"])
+    if size < 1 or n - size < 1:
+        raise BadTask(f"{n} examples are too few to split off a {part} part of {SHARE:.0%}: pass {part}=(X, y)")
+    labels = target.numpy() if is_classes(target) else None
+    if labels is not None and (np.bincount(labels - labels.min()) == 1).any():
+        labels = None  # a class with one member cannot be in both parts
+    try:
+        rest, taken = train_test_split(np.arange(n), test_size=size, random_state=SPLIT_SEED, stratify=labels)
+    except ValueError:  # fewer places than classes
+        rest, taken = train_test_split(np.arange(n), test_size=size, random_state=SPLIT_SEED)
+    rest, taken = np.sort(rest), np.sort(taken)
+    return {k: v[rest] for k, v in train.items()}, {k: v[taken] for k, v in train.items()}

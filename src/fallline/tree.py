@@ -1,0 +1,32 @@
+"""Arithmetic on trees: dicts of tensors by parameter name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .types import Tree
+
+
+def map_tree(f: Callable[..., Tensor], *trees: Tree) -> Tree:
+    """Apply ``f`` name by name; all trees have the names of the first."""
+    return {name: f(*(tree[name] for tree in trees)) for name in trees[0]}
+
+
+def norm(tree: Tree, order: float = 2.0) -> Tensor:
+    """The vector norm of all entries together, as if they were one long vector: 0-d.
+
+    >>> norm({"a": torch.tensor([3.0]), "b": torch.tensor([4.0])})
+    tensor(5.)
+    """
+    if not tree:
+        return torch.zeros(())
+    parts = torch.stack([torch.linalg.vector_norm(t, order) for t in tree.values()])
+    return torch.linalg.vector_norm(parts, order)
+
+
+def total(tree: Tree) -> Tensor:
+    """The sum of all entries: 0-d, not finite as soon as one entry is not."""
+    return torch.stack([t.sum() for t in tree.values()]).sum()

@@ -1,0 +1,1 @@
+"""The verbs: what a user asks for, joined from studies and reports."""

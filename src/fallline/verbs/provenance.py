@@ -1,0 +1,69 @@
+"""Where numbers come from: versions, hardware, command, code, data."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..tasks.base import Task
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+LARGEST_SOURCE = 200_000
+
+
+def provenance(tasks: Sequence[Task], named: Sequence[Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be known to believe and to repeat a study, as plain data."""
+    return {
+        "fallline": __version__,
+        "code": code_version(),
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "hardware": {"processor": _processor(), "machine": platform.machine(), "cores": os.cpu_count()},
+        "system": platform.platform(terse=True),
+        "command": command(),
+        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "tasks": {task.name: dict(task.facts) for task in tasks},
+        "sources": _sources(named),
+        "plan": dict(plan),
+    }
+
+
+def command() -> str:
+    """How this process was started, as one would type it."""
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    words = [program, *sys.argv[1:]]
+    return " ".join(f"'{word}'" if " " in word or "(" in word else word for word in words)
+
+
+def code_version() -> str:
+    """A hash of fallline's own source, which tells two states of the code apart."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _sources(named: Sequence[Any]) -> dict[str, str]:
+    """The text of the files that tasks came from: a study keeps the code that made it."""
+    found = {}
+    for name in named:
+        path = Path(name.rpartition(":")[0] or name) if isinstance(name, str) and ".py" in name else None
+        if path is not None and path.is_file() and path.stat().st_size <= LARGEST_SOURCE:
+            found[str(path)] = path.read_text(errors="replace")
+    return found
