@@ -31,7 +31,10 @@ _NAMES = {
     "route": "rules",
 }
 
-__all__ = sorted([*_MODULES, *_NAMES])
+__all__ = [
+    "Axis", "FalllineError", "Run", "Store", "Task", "axis", "chain", "clip_norm", "clip_value", "compare", "errors",
+    "fleet", "layers", "log_axis", "losses", "optim", "route", "rules", "schedules", "tasks",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from . import errors, fleet, layers, losses, optim, rules, schedules, tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import nn
 
@@ -34,11 +35,13 @@ def mlp(*widths: int, activation: str = "relu") -> nn.Sequential:
     start as ``torch.nn.Linear`` has them.
     """
     if len(widths) < 2 or any(not isinstance(w, int) or w < 1 for w in widths):
-        raise BadValue(f"mlp needs at least two widths, whole numbers above 0, as in mlp(64, 32, 10); got {widths}")
+        raise BadValue(
+            f"mlp needs at least two widths, whole numbers above 0, as in mlp(64, 32, 10); got {widths}"
+        )
     if activation not in ACTIVATIONS:
         raise NotFound(f"no activation is called {activation!r}; {nearest(activation, ACTIVATIONS)}")
     parts: list[nn.Module] = [nn.Flatten()]
-    for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
         parts += [ACTIVATIONS[activation]()] if i else []
         parts += [nn.Linear(inputs, outputs)]
     return nn.Sequential(*parts)

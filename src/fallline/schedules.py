@@ -23,7 +23,6 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, Concatenate, ParamSpec, TypeAlias
 
 import torch
@@ -35,6 +34,8 @@ from .specs import Axis, Domain, Number, Schedule
 
 P = ParamSpec("P")
 Draw: TypeAlias = Callable[[Domain], Any]
+Given: TypeAlias = Any
+"""A number of a schedule: a float, a tensor or an axis where the schedule is made, a tensor in its formula."""
 
 VALUE = Domain("a value of the schedule, in the unit of what it schedules", low=-math.inf)
 FACTOR = Domain("what the values are multiplied by", low=-math.inf)
@@ -92,7 +93,7 @@ def values(number: Any, steps: Tensor) -> Tensor:
     if isinstance(number, Schedule):
         found: Tensor = number.at(steps)
         return found
-    return _number("a hyperparameter", number) + torch.zeros(steps.shape, dtype=torch.float64, device=steps.device)
+    return _number("a hyperparameter", number).to(steps.device).expand(steps.shape)
 
 
 # --- making kinds -----------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def schedule(
             return Schedule(kind, _checked(kind, domains, found.arguments))
 
         def at(one: Schedule, step: Tensor) -> Tensor:
-            return formula(step, **_numbers(one))  # type: ignore[call-arg]
+            return formula(step, **_numbers(one))  # type: ignore[arg-type, call-arg]
 
         def sample(draw: Draw) -> Schedule:
             return make(**{name: draw(domain) for name, domain in domains.items()})  # type: ignore[call-arg]
@@ -143,7 +144,9 @@ def _checked(kind: str, domains: Mapping[str, Domain], given: Mapping[str, Any])
     """The numbers given to a schedule, each finite and in its domain; tensors are data and cannot be looked at."""
     for name, number in given.items():
         if isinstance(number, Schedule):
-            raise BadValue(f"{kind}({name}={number!r}): {name} is {domains[name].meaning}, a number, not a schedule")
+            raise BadValue(
+                f"{kind}({name}={number!r}): {name} is {domains[name].meaning}, a number, not a schedule"
+            )
         if isinstance(number, Tensor):
             continue
         if isinstance(number, float) and not math.isfinite(number):
@@ -155,25 +158,25 @@ def _checked(kind: str, domains: Mapping[str, Domain], given: Mapping[str, Any])
     return dict(given)
 
 
-def _numbers(one: Schedule) -> dict[str, Any]:
-    return {name: _number(f"{one.kind}({name}={number!r})", number) for name, number in one.numbers.items()}
+def _numbers(one: Schedule) -> dict[str, Tensor]:
+    return {name: _number(f"{name} of {one.kind}", number) for name, number in one.numbers.items()}
 
 
-def _number(owner: str, number: Any) -> Any:
+def _number(owner: str, number: Any) -> Tensor:
     if isinstance(number, Axis):
-        raise BadValue(f"{owner} is the axis {number!r} of a fleet: make one run for each of its values")
-    if isinstance(number, Tensor):
-        return number.to(torch.float64)
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise BadValue(
+            f"{owner} has a value for each run of a fleet, {number!r}: make one run for each of them"
+        )
+    if isinstance(number, bool) or not isinstance(number, (int, float, Tensor)):
         raise BadValue(f"{owner} is a number or a schedule, got {number!r}")
-    return float(number)
+    return torch.as_tensor(number, dtype=torch.float64)
 
 
 # --- the kinds --------------------------------------------------------------------------------------------
 
 
 @schedule(value=VALUE)
-def constant(step: Tensor, value: Number) -> Tensor:
+def constant(step: Tensor, value: Given) -> Tensor:
     """The same value at each step: v(step) = value.
 
     Args:
@@ -184,11 +187,11 @@ def constant(step: Tensor, value: Number) -> Tensor:
 
     Source: the slide's first form of rate tuning, μ for all t.
     """
-    return value + torch.zeros_like(step)
+    return torch.add(torch.zeros_like(step), value)
 
 
 @schedule(rate=VALUE, offset=OFFSET)
-def inverse_time(step: Tensor, rate: Number, offset: Number = 1.0) -> Tensor:
+def inverse_time(step: Tensor, rate: Given, offset: Given = 1.0) -> Tensor:
     """A rate that falls as 1/t: v(step) = rate / (step + offset), so that t is counted from 1.
 
     Args:
@@ -200,11 +203,11 @@ def inverse_time(step: Tensor, rate: Number, offset: Number = 1.0) -> Tensor:
 
     Source: Robbins and Monro, A stochastic approximation method, 1951; the slide's μ/t.
     """
-    return rate / (step + offset)
+    return torch.div(rate, step + offset)
 
 
 @schedule(start=VALUE, factor=DROP, every=STEPS)
-def step(step: Tensor, start: Number, factor: Number, every: Number) -> Tensor:
+def step(step: Tensor, start: Given, factor: Given, every: Given) -> Tensor:
     """A staircase: v(step) = start · factor^⌊step / every⌋.
 
     Args:
@@ -217,11 +220,11 @@ def step(step: Tensor, start: Number, factor: Number, every: Number) -> Tensor:
 
     Source: ``torch.optim.lr_scheduler.StepLR``, which it equals.
     """
-    return start * _power(factor, torch.floor(step / every))
+    return torch.mul(_power(factor, torch.floor(step / every)), start)
 
 
 @schedule(start=VALUE, steps=STEPS, end=VALUE)
-def cosine(step: Tensor, start: Number, steps: Number, end: Number = 0.0) -> Tensor:
+def cosine(step: Tensor, start: Given, steps: Given, end: Given = 0.0) -> Tensor:
     """Half a period of a cosine, then its end: v(step) = end + (start − end) · (1 + cos(π · step / steps)) / 2.
 
     Args:
@@ -235,12 +238,11 @@ def cosine(step: Tensor, start: Number, steps: Number, end: Number = 0.0) -> Ten
     Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017, without the
     restarts. ``torch.optim.lr_scheduler.CosineAnnealingLR`` rises again after its end.
     """
-    share = (1 + torch.cos(math.pi * (step / steps).clamp(max=1))) / 2
-    return share * start + (1 - share) * end
+    return _between(end, start, (1 + torch.cos(math.pi * (step / steps).clamp(max=1))) / 2)
 
 
 @schedule(steps=STEPS, to=VALUE, from_=VALUE)
-def warm_up(step: Tensor, steps: Number, to: Number, from_: Number = 0.0) -> Tensor:
+def warm_up(step: Tensor, steps: Given, to: Given, from_: Given = 0.0) -> Tensor:
     """A straight line, then its end: v(step) = from_ + (to − from_) · min(step / steps, 1).
 
     Args:
@@ -253,11 +255,15 @@ def warm_up(step: Tensor, steps: Number, to: Number, from_: Number = 0.0) -> Ten
 
     Source: Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, 2017.
     """
-    share = (step / steps).clamp(max=1)
-    return share * to + (1 - share) * from_
+    return _between(from_, to, (step / steps).clamp(max=1))
 
 
-def _power(base: Any, times: Tensor, bits: int = 24) -> Tensor:
+def _between(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
+    """low + (high − low) · share, in a form that meets both ends exactly."""
+    return high * share + low * torch.rsub(share, 1)
+
+
+def _power(base: Tensor, times: Tensor, bits: int = 24) -> Tensor:
     """base^times for whole times below 2^bits, by repeated squaring.
 
     ``torch.pow`` gives other last digits to an entry at the end of a tensor than to the same one within it.
@@ -295,7 +301,9 @@ def joined(*schedules: Schedule, lengths: tuple[Number, ...] | list[Number]) -> 
             f"got {len(schedules)} schedules and {len(lengths)} lengths"
         )
     numbers = {f"length{i}": length for i, length in enumerate(lengths)}
-    return Schedule("joined", _checked("joined", dict.fromkeys(numbers, LENGTH), numbers), children=tuple(schedules))
+    return Schedule(
+        "joined", _checked("joined", dict.fromkeys(numbers, LENGTH), numbers), children=tuple(schedules)
+    )
 
 
 def _joined_at(one: Schedule, step: Tensor) -> Tensor:
@@ -319,11 +327,13 @@ def scaled(schedule: Schedule, factor: Number) -> Schedule:
     Source: one shape for many peak values, as in ``torch.optim.lr_scheduler.LambdaLR``.
     """
     _refuse_unless_schedule("scaled", schedule)
-    return Schedule("scaled", _checked("scaled", {"factor": FACTOR}, {"factor": factor}), children=(schedule,))
+    return Schedule(
+        "scaled", _checked("scaled", {"factor": FACTOR}, {"factor": factor}), children=(schedule,)
+    )
 
 
 def _scaled_at(one: Schedule, step: Tensor) -> Tensor:
-    return _inner(one.children[0], step) * SimpleNamespace(**_numbers(one)).factor
+    return _inner(one.children[0], step) * _numbers(one)["factor"]
 
 
 def _inner(child: Schedule, step: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ class Axis:
         if any(not math.isfinite(v) for v in self.values):
             raise BadValue(f"the values of an axis must be finite numbers, got {self.values}")
         if self.log and min(self.values) <= 0:
-            raise BadValue(f"a logarithmic axis needs values above 0, got {min(self.values):g}: pass log=False")
+            raise BadValue(
+                f"a logarithmic axis needs values above 0, got {min(self.values):g}: pass log=False"
+            )
 
     def __repr__(self) -> str:
         return f"axis({', '.join(_show(v) for v in self.values)})"
@@ -328,7 +330,9 @@ class Run:
     @staticmethod
     def rebuild(data: Mapping[str, Any]) -> Run:
         """The run that :meth:`plain` wrote down."""
-        return Run(cast(Rule, rebuild(data["rule"])), int(data["seed"]), dict(data["loss"]), dict(data["tags"]))
+        return Run(
+            cast(Rule, rebuild(data["rule"])), int(data["seed"]), dict(data["loss"]), dict(data["tags"])
+        )
 
 
 @dataclass(frozen=True)
@@ -378,9 +382,13 @@ class Domain:
             return
         for one in value.values if isinstance(value, Axis) else (value,):
             if isinstance(one, bool) or not isinstance(one, (int, float)):
-                raise BadValue(f"{owner}({name}={one!r}): {name} is {self.meaning}, a number {self}; got {_kind(one)}")
+                raise BadValue(
+                    f"{owner}({name}={one!r}): {name} is {self.meaning}, a number {self}; got {_kind(one)}"
+                )
             if math.isnan(one) or one not in self:
-                raise BadValue(f"{owner}({name}={one:g}): {name} is {self.meaning} and must be {self}; got {one:g}")
+                raise BadValue(
+                    f"{owner}({name}={one:g}): {name} is {self.meaning} and must be {self}; got {one:g}"
+                )
 
 
 def _kind(value: Any) -> str:
@@ -391,4 +399,3 @@ def _show(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return repr(value)
     return f"{value:.6g}"
-

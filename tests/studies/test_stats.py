@@ -409,6 +409,12 @@ def test_rounding_is_not_a_difference():
     assert found.differences[0].p == 1.0
 
 
+def test_numbers_too_large_to_subtract_are_compared_all_the_same():
+    found = compare_all({"a": [1.7e308] * 6, "b": [-1.7e308] * 6}).differences[0]
+    assert found.p == 1 / 32
+    json.dumps(asdict(found), allow_nan=False)
+
+
 def test_one_arm_is_a_ranking():
     found = compare_all({"only": [0.5]})
     assert (found.order, found.differences, found.note) == (("only",), (), None)

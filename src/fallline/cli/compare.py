@@ -70,7 +70,10 @@ def split_rules(text: str) -> list[str]:
 
 
 def _interrupted(out: Path | None) -> None:
-    kept = sorted((out or Path("fallline-out")).glob("study.db" if out else "*/study.db"), key=lambda p: p.stat().st_mtime)
+    kept = sorted(
+        (out or Path("fallline-out")).glob("study.db" if out else "*/study.db"),
+        key=lambda p: p.stat().st_mtime,
+    )
     told = f"; what was finished is kept: fallline report {kept[-1]}" if kept else ""
     print(f"\nfallline: stopped by Ctrl-C{told}", file=sys.stderr)
     raise typer.Exit(130)
@@ -78,22 +81,23 @@ def _interrupted(out: Path | None) -> None:
 
 def _show(found: Any) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from ..reports.table import ranking_table
+    from ..reports.table import legend, ranking_table
 
-    console = Console()
+    console = Console(highlight=False)
     plain = ranking_table(found.document)
-    table = Table(title=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for head, numeric in zip(plain.heads, plain.numeric, strict=True):
-        table.add_column(head, justify="right" if numeric else "left")
+        table.add_column(head, justify="right" if numeric else "left", no_wrap=head != "chosen")
     for row in plain.rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
-    console.print(f"\n{found.verdict}\n", markup=False, highlight=False)
-    for note in found.document["notes"]:
-        console.print(f"  note: {note}", markup=False, highlight=False)
-    if "baseline" in found.document:
-        console.print(f"  {found.document['baseline']['sentence']}", markup=False, highlight=False)
-    for name in ("report", "store"):
-        console.print(f"  {name + ':':8}{found.document[name]}", markup=False, highlight=False, soft_wrap=True)
+    for text in (legend(found.document), "", found.verdict, ""):
+        console.print(text, markup=False)
+    told = [f"note: {note}" for note in found.document["notes"]]
+    told += [found.document["baseline"]["sentence"]] if "baseline" in found.document else []
+    told += [f"{name + ':':8}{found.document[name]}" for name in ("report", "store")]
+    for text in told:
+        console.print(f"  {text}", markup=False, soft_wrap=True)

@@ -17,7 +17,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result document on standard output.")] = False,
 ) -> None:  # fmt: skip
     """Rebuild the report of a store."""
-    from ..reports.comparison import write_report
+    from ..reports.compare import write_report
     from ..store import Store
 
     path = store / "study.db" if store.is_dir() else store
@@ -26,7 +26,9 @@ def report(
         try:
             out.mkdir(parents=True)
         except OSError as error:
-            raise BadStore(f"the folder {out} cannot be made ({error.strerror}): choose another with --out") from error
+            raise BadStore(
+                f"the folder {out} cannot be made ({error.strerror}): choose another with --out"
+            ) from error
     written = write_report(path, target)
     if as_json:
         with Store.open(path) as opened:

@@ -31,7 +31,7 @@ class Inputs(NamedTuple):
 
     h: dict[str, Tensor]
     loss_h: dict[str, Tensor]
-    index: Tensor
+    examples: Tensor
     seed: Tensor
     step: Tensor
 
@@ -50,7 +50,7 @@ def one_step(task: Task, rule: Rule, *, measure: bool) -> Step:
     """
 
     def step(carry: Carry, given: Inputs, columns: Batch) -> tuple[Carry, Told]:
-        batch = {name: column[given.index] for name, column in columns.items()}
+        batch = {name: column[given.examples] for name, column in columns.items()}
 
         def loss(params: Tree) -> tuple[Tensor, Tree]:
             return task.loss(params, carry.buffers, batch, given.loss_h)

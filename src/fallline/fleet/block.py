@@ -140,18 +140,23 @@ class _Block:
         index, h = self.order.between(start, stop), self.numbers.between(start, stop)
         held, shape = pytree.tree_flatten(self.carry)
         columns, losses, alive = list(self.columns.values()), [], []
+
+        def inputs(t: int) -> Inputs:
+            return Inputs(h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
+
+        plain, measured = (
+            p.bind(self.carry, inputs(start), self.columns)[0] for p in (self.step, self.measured)
+        )
         for t in range(start, stop):
-            given = Inputs(h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
-            program = self.measured if t == stop - 1 else self.step
-            run, out = program.bind(self.carry, given, self.columns) if t in (start, stop - 1) else (run, out)
-            after = run(*held, *_leaves(given), *columns)
-            held, (train_loss, living, *measured) = after[: len(held)], after[len(held) :]
+            run = measured if t == stop - 1 else plain
+            after = run(*held, *_leaves(inputs(t)), *columns)
+            held, (train_loss, living, *told) = after[: len(held)], after[len(held) :]
             losses.append(train_loss)
             alive.append(living)
         self.carry = pytree.tree_unflatten(held, shape)
         self._note_deaths(start, torch.stack(alive))
         self.log.add("train_loss", stop, torch.stack(losses).double().mean(0))
-        for name, values in zip(MEASURED, measured, strict=True):
+        for name, values in zip(MEASURED, told, strict=True):
             self.log.add(name, stop, values)
 
     def _note_deaths(self, start: int, alive: Tensor) -> None:
@@ -182,7 +187,9 @@ class _Block:
         numbers = {name: float(s.values[-1]) for name, s in series.items() if len(s.values)}
         if died >= 0:
             last = series["train_loss"].values
-            then = f"its last mean training loss was {last[-1]:.3g}" if len(last) else "from its first steps on"
+            then = (
+                f"its last mean training loss was {last[-1]:.3g}" if len(last) else "from its first steps on"
+            )
             sentence = f"left the finite numbers at step {died + 1}; {then}"
             outcome = Outcome("diverged", died + 1, sentence, seconds, {})
         else:
@@ -195,7 +202,7 @@ class _Block:
 
 def _leaves(given: Inputs) -> tuple[Tensor, ...]:
     """The tensors of the inputs in the order in which they are flattened."""
-    return (*given.h.values(), *given.loss_h.values(), given.index, given.seed, given.step)
+    return (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
 
 
 def _means(values: Tensor) -> Tensor:
@@ -224,7 +231,10 @@ def _start(task: Task, runs: Sequence[Run], numbers: Numbers) -> Carry:
         for i, run in enumerate(runs)
     ]
     state = State(
-        {k: {s: torch.stack([one.params[k][s] for one in states]) for s in states[0].params[k]} for k in params},
+        {
+            k: {s: torch.stack([one.params[k][s] for one in states]) for s in states[0].params[k]}
+            for k in params
+        },
         {s: torch.stack([one.tree[s] for one in states]) for s in states[0].tree},
     )
     return Carry(params, buffers, state, torch.ones(len(runs), dtype=torch.bool))

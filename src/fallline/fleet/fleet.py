@@ -44,14 +44,18 @@ class Fleet:
         for task, run in asked:
             _check(self.tasks[task], run)
         runs = [run for _, run in asked]
-        for job, records in self.pool.run(jobs(asked, self.choices), runs, settings, progress or (lambda n: None)):
+        for job, records in self.pool.run(
+            jobs(asked, self.choices), runs, settings, progress or (lambda n: None)
+        ):
             yield list(job.positions), records
 
     def plan(self) -> dict[str, Any]:
         """How this fleet executes, as plain data for the provenance."""
         return {
             "workers": len(self.pool),
-            "tasks": {task.name: choice.plain() for task, choice in zip(self.tasks, self.choices, strict=True)},
+            "tasks": {
+                task.name: choice.plain() for task, choice in zip(self.tasks, self.choices, strict=True)
+            },
         }
 
     def __enter__(self) -> Fleet:
@@ -65,10 +69,14 @@ def _check(task: Task, run: Run) -> None:
     rules.check_trains(run.rule)
     unknown = set(run.loss) - set(task.numbers)
     if unknown:
-        raise BadValue(f"the loss of {task.name} has no number {sorted(unknown)}; it has {sorted(task.numbers)}")
+        raise BadValue(
+            f"the loss of {task.name} has no number {sorted(unknown)}; it has {sorted(task.numbers)}"
+        )
     for path, value in {**task.numbers, **run.loss}.items():
         if isinstance(value, (specs.Axis, specs.Schedule)):
-            raise BadValue(f"the loss number {path}={value!r} must be given a value in each run: Run(loss={{{path!r}: …}})")
+            raise BadValue(
+                f"the loss number {path}={value!r} must be given a value in each run: Run(loss={{{path!r}: …}})"
+            )
 
 
 def settings_for(

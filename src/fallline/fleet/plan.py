@@ -52,12 +52,18 @@ def choose(task: Task, executor: str = "auto") -> Choice:
     try:
         batched = train(task, runs, settings, Programs())
     except Exception as error:
-        return Choice("alone", 1, f"the model cannot be batched, so each run trains alone: {_first_line(error)}")
+        return Choice(
+            "alone", 1, f"the model cannot be batched, so each run trains alone: {_first_line(error)}"
+        )
     alone = train(task, runs, replace(settings, executor="alone"), Programs())
     for one, other in zip(batched, alone, strict=True):
         for name, weights in one.weights.items():
-            if not torch.allclose(torch.from_numpy(weights), torch.from_numpy(other.weights[name]), 1e-3, 1e-5):
-                return Choice("alone", 1, f"batched and alone, {name} differs after one step, so each run trains alone")
+            if not torch.allclose(
+                torch.from_numpy(weights), torch.from_numpy(other.weights[name]), 1e-3, 1e-5
+            ):
+                return Choice(
+                    "alone", 1, f"batched and alone, {name} differs after one step, so each run trains alone"
+                )
     return Choice("traced", largest, "batched and alone agree on a first step")
 
 

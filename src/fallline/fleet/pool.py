@@ -48,7 +48,8 @@ class Pool:
     """
 
     def __init__(self, tasks: Sequence[Task], workers: int) -> None:
-        self.tasks, self._programs, self._workers = tasks, Programs(), []
+        self.tasks, self._programs = tasks, Programs()
+        self._workers: list[_Worker] = []
         for _ in range(workers if can_fork() else 0):
             self._workers.append(_Worker(tasks, [w.pipe for w in self._workers]))
 
@@ -77,7 +78,9 @@ class Pool:
             for worker in self._workers:
                 if worker not in busy and waiting:
                     job = waiting.pop()
-                    worker.start(job, [runs[i] for i in job.positions], replace(settings, executor=job.executor))
+                    worker.start(
+                        job, [runs[i] for i in job.positions], replace(settings, executor=job.executor)
+                    )
                     busy[worker] = job
             for worker in _ready(list(busy)):
                 kind, content = worker.receive(busy[worker])
@@ -140,7 +143,9 @@ class _Worker:
     def _lost(self, job: Job) -> WorkerLost:
         self.process.join(timeout=10)
         code = self.process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
+        how = (
+            f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
+        )
         return WorkerLost(
             f"a worker process {how} while it trained {len(job.positions)} runs; if memory ran out, ask for fewer "
             "workers with workers=1"

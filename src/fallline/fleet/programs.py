@@ -58,7 +58,9 @@ class Program:
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
             many = _one_by_one if self.executor == "alone" else vmap
-            result = many(self.function, in_dims=self.in_dims)(*pytree.tree_unflatten(list(flat_leaves), shape))
+            result = many(self.function, in_dims=self.in_dims)(
+                *pytree.tree_unflatten(list(flat_leaves), shape)
+            )
             out, spec = pytree.tree_flatten(result)
             seen[:] = [spec]
             return out

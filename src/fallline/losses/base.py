@@ -76,7 +76,11 @@ def behavior(loss: Loss) -> Behavior:
 
 
 def define(
-    *, needs: tuple[str, ...], scope: Scope = "example", check: Callable[[Any], None] | None = None, **numbers: Any
+    *,
+    needs: tuple[str, ...],
+    scope: Scope = "example",
+    check: Callable[[Any], None] | None = None,
+    **numbers: Any,
 ) -> Callable[[Callable[..., Any]], Loss]:
     """Make a loss from a function of ``(given, h)``; ``numbers`` are (domain, default) by name."""
     unknown = set(needs) - set(NEEDS)
@@ -119,7 +123,9 @@ def check(loss: Loss, given: Given) -> None:
         return
     missing = behavior(loss).needs - set(given)
     if missing:
-        raise BadTask(f"the loss {loss.kind} needs {', '.join(sorted(missing))}, but the batch has {sorted(given)}")
+        raise BadTask(
+            f"the loss {loss.kind} needs {', '.join(sorted(missing))}, but the batch has {sorted(given)}"
+        )
     behavior(loss).check(SimpleNamespace(**given))
 
 
@@ -132,7 +138,9 @@ def start(loss: Loss) -> States:
     return state
 
 
-def value(loss: Loss, given: Given, h: Numbers | None = None, state: States | None = None) -> tuple[Tensor, States]:
+def value(
+    loss: Loss, given: Given, h: Numbers | None = None, state: States | None = None
+) -> tuple[Tensor, States]:
     """The loss of one batch, 0-d, and the loss's state after it.
 
     Args:
@@ -144,7 +152,9 @@ def value(loss: Loss, given: Given, h: Numbers | None = None, state: States | No
     h = dict(specs.flatten(loss)) if h is None else h
     state = start(loss) if state is None else state
     if loss.kind == "sum":
-        parts = [value(t, given, specs.inside(h, i), specs.inside(state, i)) for i, t in enumerate(loss.children)]
+        parts = [
+            value(t, given, specs.inside(h, i), specs.inside(state, i)) for i, t in enumerate(loss.children)
+        ]
         after = {f"{i}.{name}": s for i, (_, states) in enumerate(parts) for name, s in states.items()}
         return torch.stack([part for part, _ in parts]).sum(), after
     if loss.kind == "scaled":
@@ -160,7 +170,9 @@ def examples(loss: Loss, given: Given, h: Numbers | None = None) -> Tensor:
     """The loss of each example, [examples]; only for a loss that is per example."""
     h = dict(specs.flatten(loss)) if h is None else h
     if loss.kind == "sum":
-        return torch.stack([examples(t, given, specs.inside(h, i)) for i, t in enumerate(loss.children)]).sum(0)
+        return torch.stack([examples(t, given, specs.inside(h, i)) for i, t in enumerate(loss.children)]).sum(
+            0
+        )
     if loss.kind == "scaled":
         return h["weight"] * examples(loss.children[0], given, specs.inside(h, 0))
     tensor: Tensor = behavior(loss).function(SimpleNamespace(**given), SimpleNamespace(**h))

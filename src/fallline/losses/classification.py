@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import BadTask
@@ -14,7 +13,9 @@ from .base import define
 def _classes(given: Any) -> None:
     prediction, target = given.prediction, given.target
     if prediction.ndim < 2 or not prediction.is_floating_point():
-        raise BadTask(f"cross_entropy needs logits [examples, classes], the model gives {list(prediction.shape)}")
+        raise BadTask(
+            f"cross_entropy needs logits [examples, classes], the model gives {list(prediction.shape)}"
+        )
     if target.is_floating_point() or target.shape != (prediction.shape[0], *prediction.shape[2:]):
         raise BadTask(
             f"cross_entropy needs class numbers {[prediction.shape[0], *prediction.shape[2:]]} of an integer type for "

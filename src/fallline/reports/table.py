@@ -21,7 +21,9 @@ class Table:
         widths = [max(len(row[i]) for row in (self.heads, *self.rows)) for i in range(len(self.heads))]
 
         def line(row: Sequence[str]) -> str:
-            cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, self.numeric, strict=True)]
+            cells = [
+                c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, self.numeric, strict=True)
+            ]
             return "  ".join(cells).rstrip()
 
         return "\n".join([line(self.heads), line(["─" * w for w in widths]), *map(line, self.rows)])
@@ -36,34 +38,40 @@ class Table:
 
 
 def ranking_table(document: Mapping[str, Any]) -> Table:
-    """The ranking of a comparison's result document, best first."""
-    rows = document["ranking"]
-    heads = ("", "arm", document["metric"], f"{document['level']:.0%} interval", "test loss", "steps to target")
-    heads = (*heads, "working range", "chosen")
+    """The ranking of a comparison's result document, best first; narrow enough for 80 columns."""
+    score = f"{document['metric']} [{document['level']:.0%}]"
+    heads = ("", "arm", score, "test loss", "steps", "decades", "chosen")
     cells = tuple(
         (
             str(row["rank"]),
             row["arm"],
-            _number(row["score"], 4),
-            _interval(row),
+            _score(row),
             _number((row.get("loss") or {}).get("value"), 3),
             _steps(row),
             _range(row),
             _settings(row),
         )
-        for row in rows
+        for row in document["ranking"]
     )
-    return Table(heads, cells, (True, False, True, False, True, True, True, False))
+    return Table(heads, cells, (True, False, True, True, True, True, False))
+
+
+def legend(document: Mapping[str, Any]) -> str:
+    """What the columns of :func:`ranking_table` mean."""
+    tuned = {row["rates"]["name"] for row in document["ranking"] if row.get("rates")}
+    what = f"range of {' and '.join(sorted(tuned))} that reaches it" if tuned else "nothing was tuned"
+    return f"steps: until {document['target']['sentence']}. decades: {what}."
 
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def _interval(row: Mapping[str, Any]) -> str:
+def _score(row: Mapping[str, Any]) -> str:
     if row["score"] is None:
         return _diverged(row)
-    return "–" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
+    ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{_number(row['score'], 4)}{ends}"
 
 
 def _diverged(row: Mapping[str, Any]) -> str:
@@ -82,7 +90,7 @@ def _range(row: Mapping[str, Any]) -> str:
     found = row.get("working")
     if not found:
         return "–"
-    return f"{'≥ ' if found['open_low'] or found['open_high'] else ''}{found['decades']:.2f} decades"
+    return f"{'≥' if found['open_low'] or found['open_high'] else ''}{found['decades']:.2f}"
 
 
 def _settings(row: Mapping[str, Any]) -> str:

@@ -113,7 +113,12 @@ def init(rule: Rule, params: Tree, h: Numbers | None = None) -> State:
 
 
 def update(
-    rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers | None = None, oracle: Oracle | None = None
+    rule: Rule,
+    direction: Tree,
+    state: State,
+    params: Tree,
+    h: Numbers | None = None,
+    oracle: Oracle | None = None,
 ) -> tuple[Tree, State, Info]:
     """The step for a gradient, the state after it, and what there is to tell; nothing is changed in place."""
     return behavior(rule).update(rule, direction, state, params, numbers(rule) if h is None else h, oracle)
@@ -129,7 +134,9 @@ def numbers(rule: Rule) -> dict[str, Any]:
     found = dict(specs.flatten(rule))
     for path, value in found.items():
         if isinstance(value, (specs.Schedule, specs.Axis)):
-            raise BadRule(f"{path}={value!r} is not a fixed number: give its value at this step as h[{path!r}]")
+            raise BadRule(
+                f"{path}={value!r} is not a fixed number: give its value at this step as h[{path!r}]"
+            )
     return found
 
 

@@ -14,7 +14,9 @@ from .base import EITHER
 from .making import per_tensor, whole_tree
 
 BOUND = Domain("the largest norm that is let through, in the unit of the gradient", low=0.0, open_low=True)
-LIMIT = Domain("the largest size of an entry that is let through, in the unit of the gradient", low=0.0, open_low=True)
+LIMIT = Domain(
+    "the largest size of an entry that is let through, in the unit of the gradient", low=0.0, open_low=True
+)
 
 
 @whole_tree(max_norm=BOUND)

@@ -48,13 +48,17 @@ def chain(*rules: Rule) -> Rule:
 def _all_rules(owner: str, rules: tuple[Any, ...]) -> tuple[Rule, ...]:
     for rule in rules:
         if not isinstance(rule, Rule):
-            hint = f": call it, as in {rule.__name__}()" if callable(rule) and hasattr(rule, "__name__") else ""
+            hint = (
+                f": call it, as in {rule.__name__}()" if callable(rule) and hasattr(rule, "__name__") else ""
+            )
             raise BadRule(f"{owner} takes rules such as fl.rules.adam(lr=1e-3), got {rule!r}{hint}")
     return rules
 
 
 def _child(state: State, i: int) -> State:
-    return State({name: specs.inside(held, i) for name, held in state.params.items()}, specs.inside(state.tree, i))
+    return State(
+        {name: specs.inside(held, i) for name, held in state.params.items()}, specs.inside(state.tree, i)
+    )
 
 
 def _part(state: State, i: int, names: Iterable[str]) -> State:
@@ -68,7 +72,8 @@ def _join(names: Iterable[str], states: list[State]) -> State:
         return {f"{i}.{key}": value for i, part in enumerate(held) for key, value in part.items()}
 
     return State(
-        {name: merged([s.params.get(name, {}) for s in states]) for name in names}, merged([s.tree for s in states])
+        {name: merged([s.params.get(name, {}) for s in states]) for name in names},
+        merged([s.tree for s in states]),
     )
 
 
@@ -81,7 +86,9 @@ def _chain_update(
 ) -> tuple[Tree, State, Info]:
     states, told = [], {}
     for i, child in enumerate(rule.children):
-        direction, after, info = update(child, direction, _child(state, i), params, specs.inside(h, i), oracle)
+        direction, after, info = update(
+            child, direction, _child(state, i), params, specs.inside(h, i), oracle
+        )
         states.append(after)
         told.update(info)
     return direction, _join(direction, states), told
@@ -126,7 +133,9 @@ def route(parts: Mapping[str, Rule], otherwise: Rule | None = None) -> Rule:
     given = dict(parts) if otherwise is None else {**parts, "*": otherwise}
     if not given:
         raise BadRule("route needs at least one pattern with its rule, got none")
-    rule = Rule("route", options={"patterns": tuple(given)}, children=_all_rules("route", tuple(given.values())))
+    rule = Rule(
+        "route", options={"patterns": tuple(given)}, children=_all_rules("route", tuple(given.values()))
+    )
     passes(rule, "gradient")
     return rule
 
@@ -142,7 +151,9 @@ def _matched(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[tuple[s
     for pattern in patterns:
         mine = tuple(name for name in left if fnmatch.fnmatchcase(name, pattern))
         if not mine:
-            raise NotFound(f"the pattern {pattern!r} of route matches no parameter that is left; left: {list(left)}")
+            raise NotFound(
+                f"the pattern {pattern!r} of route matches no parameter that is left; left: {list(left)}"
+            )
         taken = set(mine)
         left = tuple(name for name in left if name not in taken)
         found.append(mine)
@@ -241,7 +252,10 @@ def wrap(
         before = _child(state, 1).params
         new, own = after(inner, before, params, shared(rule, _top(h), params))
         out = {name: new[name].to(d.dtype) for name, d in inner.items()}
-        own = {name: {key: t.to(before[name][key].dtype) for key, t in kept.items()} for name, kept in own.items()}
+        own = {
+            name: {key: t.to(before[name][key].dtype) for key, t in kept.items()}
+            for name, kept in own.items()
+        }
         return out, _join(direction, [held, State(own, {})]), info
 
     def sees(rule: Rule, params: Tree, state: State) -> Tree:
@@ -255,7 +269,9 @@ def wrap(
     def sample(draw: Draw) -> Rule:
         return make(descend(draw(RATE)), **{name: draw(domain) for name, domain in domains.items()})
 
-    known = Behavior(begin, step, flows, make, sample, view=sees, domains=dict(domains), elementwise=elementwise)
+    known = Behavior(
+        begin, step, flows, make, sample, view=sees, domains=dict(domains), elementwise=elementwise
+    )
     specs.register(Rule, kind, known)
     return make
 

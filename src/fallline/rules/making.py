@@ -114,13 +114,17 @@ def whole_tree(
 
     def begin(rule: Rule, params: Tree, h: Numbers) -> State:
         own = shared(rule, h, params)
-        return State({name: {} for name in params}, {key: start(params, own) for key, start in starts.items()})
+        return State(
+            {name: {} for name in params}, {key: start(params, own) for key, start in starts.items()}
+        )
 
     def decorate(update_all: Whole) -> Callable[..., Rule]:
         def step(
             rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
         ) -> tuple[Tree, State, Info]:
-            new, kept, info = update_all(direction, SimpleNamespace(**state.tree), params, shared(rule, h, params))
+            new, kept, info = update_all(
+                direction, SimpleNamespace(**state.tree), params, shared(rule, h, params)
+            )
             out = {name: new[name].to(d.dtype) for name, d in direction.items()}
             after = {key: value.to(state.tree[key].dtype) for key, value in kept.items()}
             return out, State({name: {} for name in direction}, after), info
@@ -240,15 +244,21 @@ def recipe(
 
 def signature_of(*names: str) -> inspect.Signature:
     """The signature of a function that takes these arguments, by place or by name."""
-    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
+    return inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
 
 
-def bound(kind: str, signature: inspect.Signature, args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+def bound(
+    kind: str, signature: inspect.Signature, args: tuple[Any, ...], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Arguments by name, defaults filled in; or a sentence about what the rule takes."""
     names = list(signature.parameters)
     for name in given:
         if name not in names:
-            raise BadValue(f"{kind} takes {', '.join(names) or 'no arguments'}, got {name!r}; {nearest(name, names)}")
+            raise BadValue(
+                f"{kind} takes {', '.join(names) or 'no arguments'}, got {name!r}; {nearest(name, names)}"
+            )
     try:
         found = signature.bind(*args, **given)
     except TypeError as wrong:

@@ -63,7 +63,7 @@ def _value(node: ast.AST, text: str, points: int) -> Any:
     if isinstance(node, ast.Call) or (isinstance(node, ast.Name) and node.id in specs.kinds(Rule)):
         return _rule(node, text, points)
     try:
-        value = ast.literal_eval(node)  # type: ignore[arg-type]
+        value = ast.literal_eval(node)
     except ValueError:
         raise BadRule(f"{ast.unparse(node)!r} in {text!r} is not a number: write adam(lr=0.01)") from None
     return Axis(tuple(value)) if isinstance(value, (tuple, list)) else value

@@ -164,7 +164,9 @@ def scale_by_adam_power(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, d
     return _over(mean, square.sqrt() + h.eps), {"mu": mu, "nu": nu, "t": t}
 
 
-@per_tensor(state={"mu": zeros, "nu": zeros, "largest": zeros, "t": count}, beta1=UNIT, beta2=UNIT, eps=EPSILON)
+@per_tensor(
+    state={"mu": zeros, "nu": zeros, "largest": zeros, "t": count}, beta1=UNIT, beta2=UNIT, eps=EPSILON
+)
 def scale_by_amsgrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """As ``scale_by_adam_power``, with the largest v so far in the place of v: L ← max(L, v).
 

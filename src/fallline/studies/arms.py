@@ -112,5 +112,7 @@ def _text(rule: Rule) -> str:
     default = rules.base.behavior(rule)
     usual = default.make().numbers if default.named else {}
     told = {k: v for k, v in shown.items() if usual.get(k) != v}
-    numbers = ", ".join(f"{k}={v:.6g}" if isinstance(v, (int, float)) else f"{k}={v!r}" for k, v in told.items())
+    numbers = ", ".join(
+        f"{k}={v:.6g}" if isinstance(v, (int, float)) else f"{k}={v!r}" for k, v in told.items()
+    )
     return f"{rule.kind}({numbers})" if numbers else rule.kind

@@ -61,7 +61,16 @@ class Protocol:
     target: float | None = None
 
     def __post_init__(self) -> None:
-        least = {"replicates": 2, "rates": 1, "seeds": 1, "steps": 1, "batch": 1, "points": 1, "rounds": 0, "seed": 0}
+        least = {
+            "replicates": 2,
+            "rates": 1,
+            "seeds": 1,
+            "steps": 1,
+            "batch": 1,
+            "points": 1,
+            "rounds": 0,
+            "seed": 0,
+        }
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -258,7 +267,10 @@ def _tuned(arm: Arm, found: Sequence[Record], fleet: Fleet, protocol: Protocol) 
 
 
 def _table(
-    by_setting: Mapping[tuple[int, float | None], Sequence[Record]], replicate: int, values: Sequence[float], name: str
+    by_setting: Mapping[tuple[int, float | None], Sequence[Record]],
+    replicate: int,
+    values: Sequence[float],
+    name: str,
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """[settings, seeds] of a final measurement; NaN where the run diverged."""
     rows = [[r.outcome.numbers.get(name, np.nan) for r in by_setting[replicate, value]] for value in values]

@@ -76,8 +76,13 @@ def _target(found: Compared) -> tuple[float | None, str]:
     if asked is not None:
         return asked, f"validation {metric.name} {asked:.4g}, as asked for"
     every = [record for records in found.finals.values() for record in records]
-    first = [float(r.series["validation_score"].values[0]) for r in every if len(r.series["validation_score"])]
-    last = [_mean([r.outcome.numbers.get("validation_score") for r in _of(found, t.arm.label)]) for t in found.tuned]
+    first = [
+        float(r.series["validation_score"].values[0]) for r in every if len(r.series["validation_score"])
+    ]
+    last = [
+        _mean([r.outcome.numbers.get("validation_score") for r in _of(found, t.arm.label)])
+        for t in found.tuned
+    ]
     known = [v for v in last if v is not None]
     if not first or not known:
         return None, "no target: no run finished"
@@ -106,7 +111,10 @@ def _measures(tuned: Tuned, found: Compared, goal: float | None) -> Measures:
     label, better = tuned.arm.label, found.tasks[0].metric.better
     replicates = [found.finals.get((label, r), ()) for r in range(found.protocol.replicates)]
     steps = [[_steps(record, goal, better) for record in records] for records in replicates]
-    cost = [float(np.mean([r.outcome.seconds for r in rs])) / found.protocol.steps if rs else None for rs in replicates]
+    cost = [
+        float(np.mean([r.outcome.seconds for r in rs])) / found.protocol.steps if rs else None
+        for rs in replicates
+    ]
     middle = [_median(row) for row in steps]
     return Measures(
         score=[_over_seeds(records, "test_score") for records in replicates],
@@ -216,7 +224,9 @@ def _rates(tuned: Tuned, level: float) -> dict[str, Any] | None:
         return None
     values = tuned.arm.axis.values
     columns = [[_eligible(tuned, r, v) for r in range(len(tuned.choices))] for v in values]
-    found = [interval(column, level=level) if any(c is not None for c in column) else None for column in columns]
+    found = [
+        interval(column, level=level) if any(c is not None for c in column) else None for column in columns
+    ]
     runs = [[r for k in range(len(tuned.choices)) for r in tuned.records[k, v]] for v in values]
     return {
         "name": tuned.arm.path,
@@ -231,7 +241,9 @@ def _rates(tuned: Tuned, level: float) -> dict[str, Any] | None:
 
 def _diverged(tuned: Tuned, found: Compared) -> dict[str, list[int]]:
     stages = {"tune": [r for rs in tuned.records.values() for r in rs], "final": _of(found, tuned.arm.label)}
-    return {stage: [sum(r.outcome.diverged for r in records), len(records)] for stage, records in stages.items()}
+    return {
+        stage: [sum(r.outcome.diverged for r in records), len(records)] for stage, records in stages.items()
+    }
 
 
 # --- all arms ---------------------------------------------------------------------------------------------
@@ -251,7 +263,9 @@ def _rankings(found: Compared, measures: Mapping[str, Measures]) -> dict[str, Ra
         made["test loss"] = compare_all(
             losses, better="lower", level=level, outcomes=_outcomes(found, losses, "test_loss")
         )
-    made["steps to target"] = compare_all({a: m.steps for a, m in measures.items()}, better="lower", level=level)
+    made["steps to target"] = compare_all(
+        {a: m.steps for a, m in measures.items()}, better="lower", level=level
+    )
     if found.protocol.retune and all(t.arm.axis is not None for t in found.tuned):
         decades = {a: m.decades for a, m in measures.items()}
         made["working range"] = compare_all(decades, better="higher", level=level)
@@ -287,7 +301,9 @@ def _test_data(task: Any) -> tuple[Any, ...]:
 
 
 def _pair(measure: str, unit: str, one: Difference) -> dict[str, Any]:
-    shown = {name: getattr(one, name) for name in ("a", "b", "low", "high", "p", "p_holm", "significant", "winner")}
+    shown = {
+        name: getattr(one, name) for name in ("a", "b", "low", "high", "p", "p_holm", "significant", "winner")
+    }
     return {"measure": measure, "unit": unit, "difference": one.value, **shown}
 
 

@@ -234,7 +234,9 @@ def _differ(
 
 def _paired(a: Floats, b: Floats) -> Floats:
     """[n] differences, zero where one of the two is missing or they differ by rounding alone."""
-    d = a - b
+    largest = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        d = np.clip(a - b, -largest, largest)
     apart = np.abs(d) > 1e-12 * np.maximum(np.abs(a), np.abs(b))  # False where one is NaN
     return np.where(apart, d, 0.0)
 

@@ -10,7 +10,11 @@ from .ranking import Ranking
 if TYPE_CHECKING:
     from .compare import Compared
 
-SEPARATES = {"test loss": "test loss", "steps to target": "steps to the target", "working range": "range of rates that work"}
+MEASURES = {
+    "test loss": ("the test loss", ""),
+    "steps to target": ("the steps to the target", ""),
+    "working range": ("the range of rates that work", " decades"),
+}
 
 
 def verdict(document: Mapping[str, Any], rankings: Mapping[str, Ranking]) -> str:
@@ -19,7 +23,9 @@ def verdict(document: Mapping[str, Any], rankings: Mapping[str, Ranking]) -> str
     where = " and ".join(document["tasks"]) if len(document["tasks"]) == 1 else "these tasks"
     told = [row for row in rows if row["score"] is not None]
     if not told:
-        return f"No arm finished on {where}: every setting of every arm diverged; search smaller learning rates."
+        return (
+            f"No arm finished on {where}: every setting of every arm diverged; search smaller learning rates."
+        )
     if len(rows) == 1:
         return f"{rows[0]['arm']} reaches {_score(rows[0], metric)} on {where}; with one arm there is nothing to compare."
     return _main(rows, told, where, document, rankings[metric]) + _separators(rankings, metric) + "."
@@ -50,19 +56,36 @@ def _main(
 
 
 def _separators(rankings: Mapping[str, Ranking], metric: str) -> str:
-    """What tells the arms apart beside the metric, as far as it is significant."""
-    parts = []
-    for name, ranking in rankings.items():
-        if name == metric or not any(pair.significant for pair in ranking.differences):
-            continue
-        best = [s.arm for s in ranking.standings if s.rank == 1]
-        worst = max((s for s in ranking.standings if s.score.value is not None), key=lambda s: s.rank).arm
-        values = {s.arm: s.score.value for s in ranking.standings}
-        last = f", last {worst} {_number(values[worst])}" if worst not in best else ""
-        parts.append(f"{SEPARATES[name]} (best {_list([f'{a} {_number(values[a])}' for a in best])}{last})")
-    if not parts:
-        return ""
-    return f"; what separates them is {_list(parts)}"
+    """What tells the arms apart beside the metric, and what does not."""
+    beside = {name: ranking for name, ranking in rankings.items() if name != metric and ranking.differences}
+    apart = [
+        name for name, ranking in beside.items() if any(pair.significant for pair in ranking.differences)
+    ]
+    level = [
+        f"{MEASURES[name][0]} ({_span(ranking, name)})"
+        for name, ranking in beside.items()
+        if name not in apart
+    ]
+    told = ""
+    if apart:
+        told += f"; what separates them is {_list([_gap(beside[name], name) for name in apart])}"
+    if level:
+        told += f"; {_list(level)} {'does' if len(level) == 1 else 'do'} not separate them"
+    return told
+
+
+def _gap(ranking: Ranking, name: str) -> str:
+    """A measure that separates: the arms that none beats, and the last."""
+    values = {s.arm: s.score.value for s in ranking.standings if s.score.value is not None}
+    first = [s.arm for s in ranking.standings if s.rank == 1 and s.arm in values]
+    last = max((s for s in ranking.standings if s.arm in values), key=lambda s: s.rank).arm
+    best = _list([f"{arm} {_number(values[arm])}" for arm in first])
+    return f"{MEASURES[name][0]} (best {best}, last {last} {_number(values[last])}{MEASURES[name][1]})"
+
+
+def _span(ranking: Ranking, name: str) -> str:
+    values = [s.score.value for s in ranking.standings if s.score.value is not None]
+    return f"{_number(min(values))} to {_number(max(values))}{MEASURES[name][1]}" if values else "not reached"
 
 
 def _score(row: Mapping[str, Any], metric: str) -> str:
@@ -95,7 +118,9 @@ def notes(found: Compared, rankings: Mapping[str, Ranking]) -> list[str]:
             )
     fixed = [tuned.arm.label for tuned in found.tuned if tuned.arm.path is None]
     if fixed and len(fixed) < len(found.tuned):
-        told.append(f"{_list(fixed)} ran at fixed settings while the others were tuned: budgets are not equal")
+        told.append(
+            f"{_list(fixed)} ran at fixed settings while the others were tuned: budgets are not equal"
+        )
     elif fixed:
         told.append("nothing was tuned: the verdict holds at these settings")
     if not found.protocol.retune and len(fixed) < len(found.tuned):
@@ -105,6 +130,8 @@ def notes(found: Compared, rankings: Mapping[str, Ranking]) -> list[str]:
         )
     if found.grown:
         times = "once" if found.grown == 1 else f"{found.grown} times"
-        told.append(f"every range grew {times} by {found.protocol.points} values, as a best setting sat at an edge")
+        told.append(
+            f"every range grew {times} by {found.protocol.points} values, as a best setting sat at an edge"
+        )
     told += [ranking.note for ranking in list(rankings.values())[:1] if ranking.note]
     return told

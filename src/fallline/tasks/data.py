@@ -29,7 +29,9 @@ def columns(part: str, given: Any, dtype: torch.dtype) -> Batch:
         raise BadTask(f"the {part} part must be (X, y), a Dataset or a DataLoader of such pairs; got {got}")
     inputs, target = (_tensor(part, name, t, dtype) for name, t in zip(("X", "y"), given, strict=True))
     if len(inputs) != len(target):
-        raise BadTask(f"the {part} part has {len(inputs)} inputs and {len(target)} targets: they must be equally many")
+        raise BadTask(
+            f"the {part} part has {len(inputs)} inputs and {len(target)} targets: they must be equally many"
+        )
     if len(inputs) == 0:
         raise BadTask(f"the {part} part is empty: a task needs at least one example in each part")
     return {"inputs": inputs, "target": target}
@@ -88,7 +90,9 @@ def _split_off(part: str, train: Batch, size: int) -> tuple[Batch, Batch]:
 
     target, n = train["target"], len(train["target"])
     if size < 1 or n - size < 1:
-        raise BadTask(f"{n} examples are too few to split off a {part} part of {SHARE:.0%}: pass {part}=(X, y)")
+        raise BadTask(
+            f"{n} examples are too few to split off a {part} part of {SHARE:.0%}: pass {part}=(X, y)"
+        )
     labels = target.numpy() if is_classes(target) else None
     if labels is not None and (np.bincount(labels - labels.min()) == 1).any():
         labels = None  # a class with one member cannot be in both parts

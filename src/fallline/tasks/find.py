@@ -36,7 +36,11 @@ def _function(path: Path, function: str) -> Callable[[], Any]:
         raise NotFound(f"there is no file {path}; {hint}")
     found = getattr(_imported(path), function, None)
     if not callable(found):
-        known = [k for k, v in vars(_imported(path)).items() if callable(v) and getattr(v, "__module__", "") == _name(path)]
+        known = [
+            k
+            for k, v in vars(_imported(path)).items()
+            if callable(v) and getattr(v, "__module__", "") == _name(path)
+        ]
         hint = nearest(function, known) if known else "it defines none"
         raise NotFound(f"{path} has no function {function!r}; {hint}")
     return found
@@ -83,6 +87,8 @@ def _where(path: Path, error: Exception) -> str:
     """What went wrong, and in which line of the user's file."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == path.name]
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == path.name
+    ]
     place = f"line {lines[-1]}: " if lines else ""
     return f"{place}{type(error).__name__}: {str(error).strip() or 'no message'}"

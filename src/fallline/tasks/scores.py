@@ -56,9 +56,13 @@ def find(score: Any, better: Any, *, classes: bool) -> tuple[Score | None, Metri
     if score not in NAMED:
         raise NotFound(f"no score is called {score!r}; {nearest(str(score), NAMED)}, or pass a function")
     if score == "accuracy" and not classes:
-        raise BadTask("accuracy needs class numbers as targets, [n] of an integer type; for numbers use score='r2'")
+        raise BadTask(
+            "accuracy needs class numbers as targets, [n] of an integer type; for numbers use score='r2'"
+        )
     if score in ("r2", "mse", "mae") and classes:
-        raise BadTask(f"{score} needs numbers as targets, the labels are classes: use score='accuracy', or y.float()")
+        raise BadTask(
+            f"{score} needs numbers as targets, the labels are classes: use score='accuracy', or y.float()"
+        )
     return NAMED[score]
 
 
@@ -66,5 +70,7 @@ def with_variance(columns: Batch) -> Batch:
     """Add each output's variance over the part, which r2 divides by."""
     variance = columns["target"].var(0, unbiased=False, keepdim=True)
     if bool((variance == 0).any()):
-        raise BadTask("r2 is not defined for a target that is the same for all examples of a part: use score='mse'")
+        raise BadTask(
+            "r2 is not defined for a target that is the same for all examples of a part: use score='mse'"
+        )
     return {**columns, "variance": variance.expand_as(columns["target"])}

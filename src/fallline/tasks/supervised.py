@@ -59,7 +59,9 @@ def _factory(model: Any) -> Callable[[], nn.Module]:
             f"that makes a new one, as in model=lambda: {type(model).__name__}(…)"
         )
     if not callable(model):
-        raise BadTask(f"model must be a function that makes an nn.Module, as in model=lambda: MyNet(), got {model!r}")
+        raise BadTask(
+            f"model must be a function that makes an nn.Module, as in model=lambda: MyNet(), got {model!r}"
+        )
     make: Callable[[], nn.Module] = model
     return make
 
@@ -102,7 +104,9 @@ class _Supervised:
             self.spec, given, h)[0]  # fmt: skip
         return {"loss": loss, "score": loss if self.each is None else self.each(given["prediction"], batch)}
 
-    def _given(self, params: Tree, buffers: Tree, batch: Batch, *, training: bool) -> tuple[dict[str, Any], Tree]:
+    def _given(
+        self, params: Tree, buffers: Tree, batch: Batch, *, training: bool
+    ) -> tuple[dict[str, Any], Tree]:
         """What the loss is given, and the model's buffers afterwards (a step may change them: running averages)."""
         own = {name: t.clone() for name, t in buffers.items() if not name.startswith(_LOSS_STATE)}
         self.template.train(training)
@@ -124,8 +128,12 @@ class _Supervised:
 
     def _check_score(self, score: Any) -> None:
         if not isinstance(score, Tensor) or score.ndim > 1:
-            got = f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
-            raise BadTask(f"a score function must give one number per example, a tensor [examples]; got {got}")
+            got = (
+                f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
+            )
+            raise BadTask(
+                f"a score function must give one number per example, a tensor [examples]; got {got}"
+            )
 
     def _prediction(self, first: Variables, few: Batch) -> dict[str, Any]:
         try:
@@ -140,7 +148,9 @@ class _Supervised:
                 f"{['n', *inputs.shape[1:]]} of {inputs.dtype}: {reason}"
             ) from error
         if not isinstance(given["prediction"], Tensor):
-            raise BadTask(f"the model of {self.name} must return a tensor, got a {type(given['prediction']).__name__}")
+            raise BadTask(
+                f"the model of {self.name} must return a tensor, got a {type(given['prediction']).__name__}"
+            )
         if given["prediction"].shape[:1] != few["inputs"].shape[:1]:
             raise BadTask(
                 f"the model of {self.name} gives {list(given['prediction'].shape)} for {len(few['inputs'])} examples: "

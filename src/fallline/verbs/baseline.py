@@ -38,7 +38,9 @@ def against(store: str | Path, document: Mapping[str, Any]) -> dict[str, Any]:
     if not pairs and len(then) == len(now) == 1:
         pairs = [(next(iter(now)), next(iter(then)))]
     if not pairs:
-        raise BadValue(f"no arm of the baseline {store} ({', '.join(then)}) is an arm here ({', '.join(now)})")
+        raise BadValue(
+            f"no arm of the baseline {store} ({', '.join(then)}) is an arm here ({', '.join(now)})"
+        )
     found = [_pair(now[a], then[b], document, a) for a, b in pairs]
     # each arm is a question of its own about a change, so Holm's correction runs over them
     adjusted = _adjusted(found, 1 - document["level"])
@@ -51,7 +53,9 @@ def against(store: str | Path, document: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pair(now: list[float | None], then: list[float | None], document: Mapping[str, Any], arm: str) -> Difference:
+def _pair(
+    now: list[float | None], then: list[float | None], document: Mapping[str, Any], arm: str
+) -> Difference:
     n = min(len(now), len(then))
     scores = {f"{arm} now": now[:n], f"{arm} then": then[:n]}
     ranking = compare_all(scores, better=document["better"], level=document["level"])
@@ -67,7 +71,11 @@ def _adjusted(found: list[Difference], alpha: float) -> list[bool]:
 
 def _sentence(worse: list[str], found: list[Difference], metric: str) -> str:
     if worse:
-        told = [f"{d.a.removesuffix(' now')} by {abs(d.value):.3g}" for d in found if d.value is not None and d.a.removesuffix(" now") in worse]
+        told = [
+            f"{d.a.removesuffix(' now')} by {abs(d.value):.3g}"
+            for d in found
+            if d.value is not None and d.a.removesuffix(" now") in worse
+        ]
         return f"worse than the baseline on {metric}: {', '.join(told) or ', '.join(worse)}"
     better = [d.a.removesuffix(" now") for d in found if d.winner == d.a]
     if better:

@@ -50,7 +50,11 @@ def measure(fleet: Fleet, arms: Sequence[Arm], batch: int) -> Speed:
 
 
 def fit(
-    speed: Speed, protocol: Protocol, arms_for: Callable[[int], Sequence[Arm]], minutes: float, asked: set[str]
+    speed: Speed,
+    protocol: Protocol,
+    arms_for: Callable[[int], Sequence[Arm]],
+    minutes: float,
+    asked: set[str],
 ) -> tuple[Protocol, str]:
     """The richest protocol that fits into the time, and a sentence that says what it is.
 
@@ -82,7 +86,11 @@ def _ladder(protocol: Protocol, asked: set[str]) -> Iterator[Protocol]:
     """Protocols from the richest to the poorest, none of them with less than ten replicates unless asked for."""
     rungs: list[dict[str, object]] = [{"replicates": n} for n in (40, 30, 20, 15)]
     rungs += [{}, {"rates": 7}, {"rates": 7, "seeds": 2}, {"rates": 5, "seeds": 2}, {"rates": 5, "seeds": 1}]
-    rungs += [{"retune": False}, {"retune": False, "rates": 5, "seeds": 2}, {"retune": False, "rates": 5, "seeds": 1}]
+    rungs += [
+        {"retune": False},
+        {"retune": False, "rates": 5, "seeds": 2},
+        {"retune": False, "rates": 5, "seeds": 1},
+    ]
     for rung in rungs:
         own = {name: value for name, value in rung.items() if name not in asked}
         yield replace(protocol, **own)  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import BadStore, BadValue
 from ..fleet import Fleet
 from ..records import Record
-from ..reports.comparison import write_report
-from ..reports.table import ranking_table
+from ..reports.compare import write_report
+from ..reports.table import legend, ranking_table
 from ..store import Store
 from ..studies.arms import Arm, arms
 from ..studies.compare import Compared, Protocol, check_tasks, study_of
@@ -65,7 +65,7 @@ class Comparison:
         return bool(self.document.get("baseline", {}).get("worse", False))
 
     def __str__(self) -> str:
-        return f"{ranking_table(self.document).text()}\n\n{self.verdict}"
+        return f"{ranking_table(self.document).text()}\n{legend(self.document)}\n\n{self.verdict}"
 
     def _repr_html_(self) -> str:
         import html
@@ -216,7 +216,9 @@ def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
     if folder.exists() and not folder.is_dir():
         raise BadStore(f"{folder} is a file: --out needs a folder, for the store and the report")
     if (folder / "study.db").exists():
-        raise BadStore(f"{folder} already holds a study (study.db): choose another folder, or remove it first")
+        raise BadStore(
+            f"{folder} already holds a study (study.db): choose another folder, or remove it first"
+        )
     return folder
 
 
@@ -226,5 +228,7 @@ def _new_store(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadStore(f"the folder {folder} cannot be made ({error.strerror}): choose another with --out") from error
+        raise BadStore(
+            f"the folder {folder} cannot be made ({error.strerror}): choose another with --out"
+        ) from error
     return Store.create(folder / "study.db", study_of(tasks, compared, protocol), facts)

@@ -24,7 +24,10 @@ def provenance(tasks: Sequence[Task], named: Sequence[Any], plan: Mapping[str, A
     return {
         "fallline": __version__,
         "code": code_version(),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{p: importlib.metadata.version(p) for p in PACKAGES},
+        },
         "hardware": {"processor": _processor(), "machine": platform.machine(), "cores": os.cpu_count()},
         "system": platform.platform(terse=True),
         "command": command(),

@@ -24,6 +24,7 @@ def adam(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Num
     adam(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-08)
 
     Source: Kingma and Ba, Adam: a method for stochastic optimization, 2015. The lecture's slide stops before the
-    update. Equals ``torch.optim.Adam``.
+    update. Where β follows a schedule, βᵗ is the product of the β's so far, which is what makes m̂ and v̂ averages.
+    ``torch.optim.Adam`` takes the power of the β at this step: equal while β is constant.
     """
     return chain(scale_by_adam(beta1, beta2, eps), descend(lr))

@@ -29,6 +29,7 @@ def adamw(
     0.01
 
     Source: Loshchilov and Hutter, Decoupled weight decay regularization, 2019. As in ``torch.optim.AdamW``,
-    which it equals, the decay is multiplied by the learning rate; in the paper by the schedule alone.
+    which it equals while β is constant (see :func:`adam`), the decay is multiplied by the learning rate; in the
+    paper by the schedule alone.
     """
     return chain(scale_by_adam(beta1, beta2, eps), descend(lr), shrink(lr, weight_decay))

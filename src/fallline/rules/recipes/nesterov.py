@@ -12,7 +12,7 @@ from ..scaling import descend
 def nesterov(lr: Number = 0.01, beta: Number = 0.9) -> Rule:
     """Nesterov's momentum: d ← β · d − lr · g, w ← w + β · d − lr · g.
 
-    The parameters are those of the point that looks ahead, where the gradient is taken.
+    The parameters are those of the point θ + β · d that looks ahead, where the gradient is taken.
 
     Args:
         lr: the learning rate, the step for a gradient of size 1; at least 0.
@@ -23,6 +23,7 @@ def nesterov(lr: Number = 0.01, beta: Number = 0.9) -> Rule:
 
     Source: Nesterov, A method for solving the convex programming problem with convergence rate O(1/k²), 1983,
     in the variables of Bengio, Boulanger-Lewandowski and Pascanu, Advances in optimizing recurrent networks,
-    2013. ``torch.optim.SGD(nesterov=True)`` is equal while the rate is constant.
+    2013, who look ahead with the β of the next step where β follows a schedule.
+    ``torch.optim.SGD(nesterov=True)`` is equal while the rate is constant.
     """
     return chain(descend(lr), look_ahead(beta))
