@@ -385,9 +385,10 @@ class Domain:
                 raise BadValue(
                     f"{owner}({name}={one!r}): {name} is {self.meaning}, a number {self}; got {_kind(one)}"
                 )
-            if math.isnan(one) or one not in self:
+            if not math.isfinite(one) or one not in self:
+                finite = "" if math.isfinite(one) else "a finite number "
                 raise BadValue(
-                    f"{owner}({name}={one:g}): {name} is {self.meaning} and must be {self}; got {one:g}"
+                    f"{owner}({name}={one:g}): {name} is {self.meaning} and must be {finite}{self}; got {one:g}"
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from ..errors import BadValue
 
 
 def compare(
-    tasks: Annotated[list[str], typer.Argument(help="Tasks: a built-in name, or path/file.py:function. Several: is a change better?", metavar="TASK…")],
+    tasks: Annotated[list[str], typer.Argument(help="Tasks: a built-in name, or path/file.py:function. Several: is a change better?", metavar="TASK")],
     rules: Annotated[str | None, typer.Option(help="Rules, separated by commas: sgd,adam or 'adam(lr=0.01),sgd'. A bare name has its learning rate tuned.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 600,
     batch: Annotated[int | None, typer.Option(help="Examples in a training batch.", show_default="the task's")] = None,
@@ -36,13 +37,17 @@ def compare(
     from ..verbs.compare import compare as run
 
     try:
-        found = run(
-            tasks, given, steps=steps, batch=batch, replicates=replicates, rates=rates, seeds=seeds,
-            retune=False if single_tuning else None, target=target, level=level, seed=seed, minutes=minutes,
-            baseline=baseline, out=out, workers=workers, executor=executor,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        _interrupted(out)
+        # what a task's own code prints must not get between the lines of the document
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            found = run(
+                tasks, given, steps=steps, batch=batch, replicates=replicates, rates=rates, seeds=seeds,
+                retune=False if single_tuning else None, target=target, level=level, seed=seed, minutes=minutes,
+                baseline=baseline, out=out, workers=workers, executor=executor,
+            )  # fmt: skip
+    except KeyboardInterrupt as stopped:
+        kept = f"; what was finished is kept: fallline report {stopped.args[0]}" if stopped.args else ""
+        print(f"\nfallline: stopped by Ctrl-C{kept}", file=sys.stderr)
+        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(found.document, allow_nan=False))
     else:
@@ -69,16 +74,6 @@ def split_rules(text: str) -> list[str]:
     return found
 
 
-def _interrupted(out: Path | None) -> None:
-    kept = sorted(
-        (out or Path("fallline-out")).glob("study.db" if out else "*/study.db"),
-        key=lambda p: p.stat().st_mtime,
-    )
-    told = f"; what was finished is kept: fallline report {kept[-1]}" if kept else ""
-    print(f"\nfallline: stopped by Ctrl-C{told}", file=sys.stderr)
-    raise typer.Exit(130)
-
-
 def _show(found: Any) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -90,7 +85,7 @@ def _show(found: Any) -> None:
     plain = ranking_table(found.document)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for head, numeric in zip(plain.heads, plain.numeric, strict=True):
-        table.add_column(head, justify="right" if numeric else "left", no_wrap=head != "chosen")
+        table.add_column(head, justify="right" if numeric else "left", overflow="fold")
     for row in plain.rows:
         table.add_row(*map(escape, row))
     console.print(table)

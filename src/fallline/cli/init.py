@@ -24,7 +24,7 @@ def init(
         raise BadStore(f"{path} exists already: choose another name, or remove it first")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(TEMPLATE)
+        path.write_text(TEMPLATE.replace("my_task.py", str(path)), encoding="utf-8")
     except OSError as error:
         raise BadStore(f"{path} cannot be written ({error.strerror}): choose another place") from error
     command = f"fallline compare {path}:task"

@@ -15,7 +15,6 @@ from . import compare, init, list_, report
 app = typer.Typer(
     name="fallline",
     help="Find out which loss, optimizer and settings train a PyTorch model best, and why.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,24 +31,40 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Find out which loss, optimizer and settings train a PyTorch model best, and why."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except FalllineError as error:
         if os.environ.get("FALLLINE_TRACEBACK"):
             raise
-        print(f"fallline: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refused(str(error))
+    except typer.Abort:  # Ctrl-C before there was anything to keep
+        print("\nfallline: stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a command line that does not parse
+            raise
+        verb = getattr(getattr(error, "ctx", None), "command_path", "fallline")
+        _refused(f"{error.format_message().rstrip('.')}; see {verb} --help")
+
+
+def _refused(sentence: str) -> None:
+    print(f"fallline: {sentence}", file=sys.stderr)
+    sys.exit(2)

@@ -109,9 +109,10 @@ def train(
         for start, stop in zip(settings.evaluations, settings.evaluations[1:], strict=False):
             block.advance(start, stop)
             block.evaluate(stop)
+            over = not bool(block.carry.alive.any())
             if progress:
-                progress((stop - start) * len(runs))
-            if not bool(block.carry.alive.any()):
+                progress(((settings.steps if over else stop) - start) * len(runs))
+            if over:
                 break
         judged = block.judge() if settings.judge else {}
     seconds = (time.perf_counter() - began) / len(runs)

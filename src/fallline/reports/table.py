@@ -40,7 +40,9 @@ class Table:
 def ranking_table(document: Mapping[str, Any]) -> Table:
     """The ranking of a comparison's result document, best first; narrow enough for 80 columns."""
     score = f"{document['metric']} [{document['level']:.0%}]"
-    heads = ("", "arm", score, "test loss", "steps", "decades", "chosen")
+    tuned = {name for row in document["ranking"] for name in row["settings"]}
+    chosen = tuned.pop() if len(tuned) == 1 else "chosen"  # one name for all stands in the head
+    heads = ("", "arm", score, "test loss", "steps", "time", "decades", chosen)
     cells = tuple(
         (
             str(row["rank"]),
@@ -48,19 +50,20 @@ def ranking_table(document: Mapping[str, Any]) -> Table:
             _score(row),
             _number((row.get("loss") or {}).get("value"), 3),
             _steps(row),
+            _time(row["seconds_to_target"]),
             _range(row),
-            _settings(row),
+            _settings(row, chosen),
         )
         for row in document["ranking"]
     )
-    return Table(heads, cells, (True, False, True, True, True, True, False))
+    return Table(heads, cells, (True, False, True, True, True, True, True, False))
 
 
 def legend(document: Mapping[str, Any]) -> str:
     """What the columns of :func:`ranking_table` mean."""
     tuned = {row["rates"]["name"] for row in document["ranking"] if row.get("rates")}
     what = f"range of {' and '.join(sorted(tuned))} that reaches it" if tuned else "nothing was tuned"
-    return f"steps: until {document['target']['sentence']}. decades: {what}."
+    return f"steps, time: until {document['target']['sentence']}. decades: {what}."
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -82,7 +85,14 @@ def _diverged(row: Mapping[str, Any]) -> str:
 def _steps(row: Mapping[str, Any]) -> str:
     reached, of = row["reached"]
     steps = _number(row["steps_to_target"], 3)
-    return steps if reached == of else f"{steps} ({reached} of {of})"
+    return steps if reached == of else f"{steps} ({reached}/{of})"
+
+
+def _time(seconds: float | None) -> str:
+    """A time with its unit: 6.1 ms."""
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s"
 
 
 def _range(row: Mapping[str, Any]) -> str:
@@ -93,5 +103,7 @@ def _range(row: Mapping[str, Any]) -> str:
     return f"{'≥' if found['open_low'] or found['open_high'] else ''}{found['decades']:.2f}"
 
 
-def _settings(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value:.3g}" for name, value in row["settings"].items())
+def _settings(row: Mapping[str, Any], chosen: str) -> str:
+    return ", ".join(
+        f"{value:.3g}" if name == chosen else f"{name}={value:.3g}" for name, value in row["settings"].items()
+    )

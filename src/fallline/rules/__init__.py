@@ -19,13 +19,15 @@ from .base import (
     view,
 )
 from .clipping import clip_norm, clip_value
-from .compose import chain, route, wrap
+from .compose import chain, wrap
 from .decay import add_decay, shrink
 from .making import per_tensor, recipe, whole_tree
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes
+from .routing import check_names, route
 from .scaling import (
     descend,
+    identity,
     scale_by_adagrad,
     scale_by_adam,
     scale_by_adam_power,
@@ -43,12 +45,14 @@ __all__ = [
     "add_decay",
     "average",
     "chain",
+    "check_names",
     "check_trains",
     "clip_norm",
     "clip_value",
     "descend",
     "discontinuous",
     "elementwise",
+    "identity",
     "init",
     "look_ahead",
     "needs",

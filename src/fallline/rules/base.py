@@ -13,7 +13,7 @@ Rules are made by
     per_tensor           from the arithmetic of one tensor                          (in ``making``)
     whole_tree           from the arithmetic of all parameters together             (in ``making``)
     recipe               from an expression over other rules: a named rule          (in ``making``)
-    chain, route, wrap   from other rules                                           (in ``compose``)
+    chain, wrap, route   from other rules                                           (in ``compose``, ``routing``)
 
 What flows through a chain is a *gradient* (uphill), then a *step* (what is added to the parameters), and after
 a rule that reads or writes the parameters itself (decoupled decay) it is *done*. Rules say which they take, so

@@ -45,7 +45,7 @@ def clip_norm(tree: Tree, s: Any, params: Tree, h: Any) -> tuple[Tree, dict[str,
 
 @per_tensor(takes=EITHER, limit=LIMIT)
 def clip_value(d: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Bound each entry of the gradient: max(−limit, min(limit, g)).
+    """Bound each entry of the gradient: g ← max(−limit, min(limit, g)).
 
     The direction may change: large entries are cut, small ones stay. Infinite entries become finite, NaN stays.
 

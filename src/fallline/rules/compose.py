@@ -1,19 +1,30 @@
-"""Rules made of rules: one after another (``chain``), each for its part (``route``), one around another (``wrap``)."""
+"""Rules made of rules: one after another (``chain``), and one around another (``wrap``)."""
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
 
 from .. import specs
-from ..errors import BadRule, NotFound
+from ..errors import BadRule
 from ..specs import Domain, Rule
 from ..types import Info, Numbers, State, Tree
-from .base import EPSILON, RATE, UNIT, Behavior, Draw, Oracle, Stage, check_trains, init, passes, update, view
+from .base import (
+    EPSILON,
+    RATE,
+    UNIT,
+    Behavior,
+    Draw,
+    Oracle,
+    Stage,
+    check_trains,
+    init,
+    passes,
+    update,
+    view,
+)
 from .making import bound, checked, shared, signature_of
 from .scaling import descend, scale_by_rms
 
@@ -34,7 +45,7 @@ def chain(*rules: Rule) -> Rule:
     """
     if not rules:
         raise BadRule("a chain needs at least one rule, got none")
-    rule = Rule("chain", children=_all_rules("chain", rules))
+    rule = Rule("chain", children=all_rules("chain", rules))
     try:
         passes(rule, "gradient")
     except BadRule as refused:
@@ -45,7 +56,8 @@ def chain(*rules: Rule) -> Rule:
     return rule
 
 
-def _all_rules(owner: str, rules: tuple[Any, ...]) -> tuple[Rule, ...]:
+def all_rules(owner: str, rules: tuple[Any, ...]) -> tuple[Rule, ...]:
+    """Refuse what is not a rule."""
     for rule in rules:
         if not isinstance(rule, Rule):
             hint = (
@@ -55,19 +67,16 @@ def _all_rules(owner: str, rules: tuple[Any, ...]) -> tuple[Rule, ...]:
     return rules
 
 
-def _child(state: State, i: int) -> State:
+def child_state(state: State, i: int) -> State:
+    """The state of child ``i``, out of the state of all."""
     return State(
         {name: specs.inside(held, i) for name, held in state.params.items()}, specs.inside(state.tree, i)
     )
 
 
-def _part(state: State, i: int, names: Iterable[str]) -> State:
-    """The state of one part of a route; a parameter that never had a gradient has none."""
-    held = _child(state, i)
-    return State({name: held.params[name] for name in names if name in held.params}, held.tree)
+def joined_state(names: Iterable[str], states: list[State]) -> State:
+    """The states of children as one, each key with its child's number in front."""
 
-
-def _join(names: Iterable[str], states: list[State]) -> State:
     def merged(held: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {f"{i}.{key}": value for i, part in enumerate(held) for key, value in part.items()}
 
@@ -78,7 +87,7 @@ def _join(names: Iterable[str], states: list[State]) -> State:
 
 
 def _chain_init(rule: Rule, params: Tree, h: Numbers) -> State:
-    return _join(params, [init(c, params, specs.inside(h, i)) for i, c in enumerate(rule.children)])
+    return joined_state(params, [init(c, params, specs.inside(h, i)) for i, c in enumerate(rule.children)])
 
 
 def _chain_update(
@@ -87,11 +96,11 @@ def _chain_update(
     states, told = [], {}
     for i, child in enumerate(rule.children):
         direction, after, info = update(
-            child, direction, _child(state, i), params, specs.inside(h, i), oracle
+            child, direction, child_state(state, i), params, specs.inside(h, i), oracle
         )
         states.append(after)
         told.update(info)
-    return direction, _join(direction, states), told
+    return direction, joined_state(direction, states), told
 
 
 def _chain_passes(rule: Rule, stage: Stage) -> Stage:
@@ -102,104 +111,12 @@ def _chain_passes(rule: Rule, stage: Stage) -> Stage:
 
 def _chain_view(rule: Rule, params: Tree, state: State) -> Tree:
     for i, child in enumerate(rule.children):
-        params = view(child, params, _child(state, i))
+        params = view(child, params, child_state(state, i))
     return params
 
 
 def _chain_sample(draw: Draw) -> Rule:
     return chain(scale_by_rms(draw(UNIT), draw(EPSILON)), descend(draw(RATE)))
-
-
-# --- each for its part ------------------------------------------------------------------------------------
-
-
-def route(parts: Mapping[str, Rule], otherwise: Rule | None = None) -> Rule:
-    """Give each parameter to the first rule whose pattern matches its name: step[name] = parts[pattern](g)[name].
-
-    A pattern that meets no parameter is an error, and so is a parameter that meets no pattern when there is no
-    ``otherwise``: a rule that silently does nothing is the commonest mistake with parameter groups.
-
-    Args:
-        parts: rules by pattern, with ``*`` and ``?`` as in file names. A rule that acts on the whole tree
-            (``clip_norm``) acts on its part here.
-        otherwise: the rule for all parameters that no pattern matches.
-
-    >>> from fallline import rules
-    >>> route({"*.bias": rules.sgd(lr=0.1)}, otherwise=rules.adam(lr=0.01)).options["patterns"]
-    ('*.bias', '*')
-
-    Source: parameter groups as in ``torch.optim``, by name.
-    """
-    given = dict(parts) if otherwise is None else {**parts, "*": otherwise}
-    if not given:
-        raise BadRule("route needs at least one pattern with its rule, got none")
-    rule = Rule(
-        "route", options={"patterns": tuple(given)}, children=_all_rules("route", tuple(given.values()))
-    )
-    passes(rule, "gradient")
-    return rule
-
-
-def parts_of(rule: Rule, names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Which parameters each part of a :func:`route` gets."""
-    return _matched(tuple(rule.options["patterns"]), tuple(names))
-
-
-@functools.lru_cache(maxsize=64)
-def _matched(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    left, found = names, []
-    for pattern in patterns:
-        mine = tuple(name for name in left if fnmatch.fnmatchcase(name, pattern))
-        if not mine:
-            raise NotFound(
-                f"the pattern {pattern!r} of route matches no parameter that is left; left: {list(left)}"
-            )
-        taken = set(mine)
-        left = tuple(name for name in left if name not in taken)
-        found.append(mine)
-    if left:
-        raise NotFound(f"no pattern of route matches the parameters {list(left)}: add otherwise=…")
-    return tuple(found)
-
-
-def _route_init(rule: Rule, params: Tree, h: Numbers) -> State:
-    states = [
-        init(child, {n: params[n] for n in names}, specs.inside(h, i))
-        for i, (child, names) in enumerate(zip(rule.children, parts_of(rule, params), strict=True))
-    ]
-    return _join(params, states)
-
-
-def _route_update(
-    rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
-) -> tuple[Tree, State, Info]:
-    out, states, told = {}, [], {}
-    for i, (child, names) in enumerate(zip(rule.children, parts_of(rule, params), strict=True)):
-        given = {n: direction[n] for n in names if n in direction}
-        own = {n: params[n] for n in names}
-        stepped, after, info = update(child, given, _part(state, i, given), own, specs.inside(h, i), oracle)
-        out.update(stepped)
-        states.append(after)
-        told.update({f"{i}.{key}": value for key, value in info.items()})
-    return {n: out[n] for n in direction}, _join(direction, states), told
-
-
-def _route_passes(rule: Rule, stage: Stage) -> Stage:
-    after = {passes(child, stage) for child in rule.children}
-    if "gradient" in after and len(after) > 1:
-        raise BadRule(f"the parts of {rule!r} must all give a step, or none of them")
-    return "done" if "done" in after else after.pop()
-
-
-def _route_view(rule: Rule, params: Tree, state: State) -> Tree:
-    out = dict(params)
-    for i, (child, names) in enumerate(zip(rule.children, parts_of(rule, params), strict=True)):
-        out.update(view(child, {n: params[n] for n in names}, _part(state, i, names)))
-    return out
-
-
-def _route_sample(draw: Draw) -> Rule:
-    return route({"weight": _chain_sample(draw)}, otherwise=descend(draw(RATE)))
 
 
 # --- one around another -----------------------------------------------------------------------------------
@@ -232,7 +149,7 @@ def wrap(
 
     def make(*args: Any, **given: Any) -> Rule:
         values = bound(kind, signature, args, given)
-        (inner,) = _all_rules(kind, (values.pop("rule"),))
+        (inner,) = all_rules(kind, (values.pop("rule"),))
         check_trains(inner)
         return Rule(kind, checked(kind, domains, values), children=(inner,))
 
@@ -241,26 +158,26 @@ def wrap(
 
     def begin(rule: Rule, params: Tree, h: Numbers) -> State:
         inner = init(rule.children[0], params, specs.inside(h, 0))
-        return _join(params, [inner, State(start(params, shared(rule, _top(h), params)), {})])
+        return joined_state(params, [inner, State(start(params, shared(rule, _top(h), params)), {})])
 
     def step(
         rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
     ) -> tuple[Tree, State, Info]:
         inner, held, info = update(
-            rule.children[0], direction, _child(state, 0), params, specs.inside(h, 0), oracle
+            rule.children[0], direction, child_state(state, 0), params, specs.inside(h, 0), oracle
         )  # fmt: skip
-        before = _child(state, 1).params
+        before = child_state(state, 1).params
         new, own = after(inner, before, params, shared(rule, _top(h), params))
         out = {name: new[name].to(d.dtype) for name, d in inner.items()}
         own = {
             name: {key: t.to(before[name][key].dtype) for key, t in kept.items()}
             for name, kept in own.items()
         }
-        return out, _join(direction, [held, State(own, {})]), info
+        return out, joined_state(direction, [held, State(own, {})]), info
 
     def sees(rule: Rule, params: Tree, state: State) -> Tree:
-        params = view(rule.children[0], params, _child(state, 0))
-        return evaluate(params, _child(state, 1).params) if evaluate else params
+        params = view(rule.children[0], params, child_state(state, 0))
+        return evaluate(params, child_state(state, 1).params) if evaluate else params
 
     def flows(rule: Rule, stage: Stage) -> Stage:
         passes(rule.children[0], stage)
@@ -282,7 +199,4 @@ def _top(h: Numbers) -> dict[str, Any]:
 
 specs.register(
     Rule, "chain", Behavior(_chain_init, _chain_update, _chain_passes, chain, _chain_sample, view=_chain_view)
-)  # fmt: skip
-specs.register(
-    Rule, "route", Behavior(_route_init, _route_update, _route_passes, route, _route_sample, view=_route_view)
 )  # fmt: skip

@@ -20,7 +20,7 @@ def _over(g: Tensor, denominator: Tensor) -> Tensor:
 
     Only ε = 0 lets it be zero: with gradients of zero, or with gradients whose squares underflow.
     """
-    return torch.where(denominator == 0, torch.zeros_like(g), g / denominator)
+    return g / denominator.masked_fill(denominator == 0, torch.inf)
 
 
 @per_tensor(gives="step", lr=RATE)
@@ -36,6 +36,18 @@ def descend(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Ten
     Source: Cauchy, Méthode générale pour la résolution des systèmes d'équations simultanées, 1847.
     """
     return g * -h.lr, {}
+
+
+@per_tensor(takes=EITHER)
+def identity(d: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Give what comes in: d = d, a place in a chain where nothing happens.
+
+    >>> identity()
+    identity()
+
+    Source: the neutral element of :func:`chain`.
+    """
+    return d, {}
 
 
 @per_tensor(takes=EITHER, state={"t": count}, decay=SLOWING)

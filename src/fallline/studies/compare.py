@@ -8,6 +8,7 @@ replicates: repeating only the last training would take the luck of the tuning f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -61,9 +62,11 @@ class Protocol:
     target: float | None = None
 
     def __post_init__(self) -> None:
+        if self.target is not None and not math.isfinite(self.target):
+            raise BadValue(f"target is a validation score, a finite number; got {self.target!r}")
         least = {
             "replicates": 2,
-            "rates": 1,
+            "rates": 2,
             "seeds": 1,
             "steps": 1,
             "batch": 1,

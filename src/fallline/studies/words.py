@@ -38,12 +38,18 @@ def _main(
     metric, sure = document["metric"], f"{document['level']:.0%}"
     first = [row["arm"] for row in rows if row["rank"] == 1]
     if len(first) == 1 and not rows[0]["tied_with"]:
+        best = (
+            f"{first[0]} is best on {where}"
+            if len(rows) > 2
+            else f"{first[0]} is better than {rows[1]['arm']}"
+        )
         gap = ranking.difference(rows[0]["arm"], rows[1]["arm"]) if len(told) > 1 else None
-        by = "" if gap is None or gap.value is None else (
-            f", {abs(gap.value):.3g} {'above' if ranking.better == 'higher' else 'below'} {rows[1]['arm']} "
-            f"[{_ends(gap.low, gap.high)}], p = {gap.p_holm:.2g}"
-        )  # fmt: skip
-        return f"{first[0]} is best on {where}: {_score(rows[0], metric)}{by}"
+        if gap is None or gap.value is None:
+            return f"{best}: {_score(rows[0], metric)}"
+        above = f"{abs(gap.value):.3g} {'above' if ranking.better == 'higher' else 'below'} {rows[1]['arm']}"
+        return (
+            f"{best}: {_score(rows[0], metric)}, {above} [{_ends(gap.low, gap.high)}], p = {gap.p_holm:.2g}"
+        )
     if len(first) == len(rows):
         spread = f"{min(r['score'] for r in told):.3g} to {max(r['score'] for r in told):.3g}"
         count = "both arms" if len(rows) == 2 else f"all {len(rows)} arms"
@@ -78,7 +84,7 @@ def _gap(ranking: Ranking, name: str) -> str:
     """A measure that separates: the arms that none beats, and the last."""
     values = {s.arm: s.score.value for s in ranking.standings if s.score.value is not None}
     first = [s.arm for s in ranking.standings if s.rank == 1 and s.arm in values]
-    last = max((s for s in ranking.standings if s.arm in values), key=lambda s: s.rank).arm
+    last = max((s for s in reversed(ranking.standings) if s.arm in values), key=lambda s: s.rank).arm
     best = _list([f"{arm} {_number(values[arm])}" for arm in first])
     return f"{MEASURES[name][0]} (best {best}, last {last} {_number(values[last])}{MEASURES[name][1]})"
 

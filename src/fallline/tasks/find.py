@@ -21,10 +21,10 @@ def find(text: str) -> Task:
     """The task for a built-in name (``digits``) or a function in a file (``my_task.py:task``)."""
     path, _, function = text.rpartition(":") if ".py:" in text else (text, "", "task")
     if path.endswith(".py"):
-        return _called(text, _function(Path(path), function))
+        return _called(text, Path(path), _function(Path(path), function))
     if text not in BUILT_IN:
         raise NotFound(
-            f"no task is called {text!r}; {nearest(text, BUILT_IN)}. A task of your own is path/file.py:function"
+            f"no task is called {text!r}; {nearest(text, BUILT_IN)} (a task of your own is path/file.py:function)"
         )
     return BUILT_IN[text]()
 
@@ -34,61 +34,58 @@ def _function(path: Path, function: str) -> Callable[[], Any]:
         beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
         hint = nearest(path.name, beside) if beside else f"there is no .py file in {path.parent}"
         raise NotFound(f"there is no file {path}; {hint}")
-    found = getattr(_imported(path), function, None)
+    module = _imported(path)
+    found = getattr(module, function, None)
     if not callable(found):
-        known = [
-            k
-            for k, v in vars(_imported(path)).items()
-            if callable(v) and getattr(v, "__module__", "") == _name(path)
-        ]
+        known = [k for k, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
         hint = nearest(function, known) if known else "it defines none"
         raise NotFound(f"{path} has no function {function!r}; {hint}")
     return found
 
 
-def _name(path: Path) -> str:
-    return f"fallline_task_{path.stem}_{abs(hash(path.resolve())):x}"
-
-
 def _imported(path: Path) -> ModuleType:
-    name = _name(path)
+    """The module in a file; imported once, and again when the file has changed."""
+    stamp = path.stat()
+    name = f"fallline_task_{path.stem}_{abs(hash((path.resolve(), stamp.st_mtime_ns, stamp.st_size))):x}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # so that the file's own imports work as when it is run
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent.resolve()))  # so that the file's own imports work as when it is run
     try:
         spec.loader.exec_module(module)
-    except FalllineError:
+    except BaseException as error:
         sys.modules.pop(name)
-        raise
-    except Exception as error:
-        sys.modules.pop(name)
+        if isinstance(error, (FalllineError, KeyboardInterrupt)):
+            raise
         raise BadTask(f"{path} cannot be imported: {_where(path, error)}") from error
     return module
 
 
-def _called(text: str, function: Callable[[], Any]) -> Task:
+def _called(text: str, path: Path, function: Callable[[], Any]) -> Task:
     try:
         task = function()
-    except FalllineError:
+    except (FalllineError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise BadTask(f"{text} failed: {_where(Path(text.rpartition(':')[0] or text), error)}") from error
+    except BaseException as error:  # a SystemExit too: it would end the comparison without a word
+        raise BadTask(f"{text} failed: {_where(path, error)}") from error
     if not isinstance(task, Task):
         raise BadTask(f"{text} must return a task, as in fl.Task.supervised(…), got a {type(task).__name__}")
     return task
 
 
-def _where(path: Path, error: Exception) -> str:
-    """What went wrong, and in which line of the user's file."""
+def _where(path: Path, error: BaseException) -> str:
+    """What went wrong, and in which line of the user's file, in one line of text."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
+        file = Path(error.filename or path).name
+        return f"{'' if file == path.name else file + ', '}line {error.lineno}: {error.msg}"
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == path.name
     ]
     place = f"line {lines[-1]}: " if lines else ""
-    return f"{place}{type(error).__name__}: {str(error).strip() or 'no message'}"
+    return f"{place}{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

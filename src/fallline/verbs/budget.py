@@ -78,7 +78,7 @@ def fit(
         least = min(least, seconds)
     raise BadValue(
         f"{minutes:g} minutes are too few: the smallest comparison that can be believed takes about "
-        f"{least / SHARE / 60:.1f} minutes here; allow that, ask for fewer steps (--steps), or compare fewer arms"
+        f"{least / SHARE / 60:.2g} minutes here; allow that, ask for fewer steps (--steps), or compare fewer arms"
     )
 
 

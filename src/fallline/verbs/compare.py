@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadStore, BadValue
 from ..fleet import Fleet
-from ..records import Record
 from ..reports.compare import write_report
 from ..reports.table import legend, ranking_table
 from ..store import Store
@@ -129,22 +131,20 @@ def compare(
     >>> [row["arm"] for row in found.ranking]
     ['adam', 'sgd']
     """
-    named = [tasks] if isinstance(tasks, (Task, str)) else list(tasks)
+    named = _several(tasks)
     found = _tasks(named)
-    given = list(rules) if rules is not None else list(RULES if len(found) == 1 else ["adam"])
-    if isinstance(rules, str):
-        given = [rules]
+    given = _several((RULES if len(found) == 1 else RULES[-1]) if rules is None else rules)
     asked = {"replicates": replicates, "rates": rates, "seeds": seeds, "retune": retune}
     set_by_user = {name: value for name, value in asked.items() if value is not None}
     protocol = Protocol(
         steps=steps, batch=found[0].batch if batch is None else batch, level=level, seed=seed, target=target,
         **set_by_user,  # type: ignore[arg-type]
     )  # fmt: skip
-    if minutes is not None and not minutes > 0:
-        raise BadValue(f"minutes must be above 0, got {minutes!r}")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise BadValue(f"minutes must be a number above 0, got {minutes!r}")
     compared = arms(found, given, protocol.rates)
     if baseline is not None:
-        baselines.check(baseline)
+        baselines.check(baseline, found[0].metric, [arm.label for arm in compared])
     folder = _folder(out, found)
     began = time.perf_counter()
     with Fleet(found, workers=workers, executor=executor) as fleet:
@@ -170,6 +170,11 @@ def compare(
     return Comparison(document)
 
 
+def _several(given: Any) -> list[Any]:
+    """One or several: a text is one, a sequence is several."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+
+
 def _tasks(named: Sequence[Task | str]) -> list[Task]:
     found = [find(name) if isinstance(name, str) else name for name in named]
     names = [task.name if isinstance(task, Task) else "" for task in found]
@@ -191,11 +196,6 @@ def _run(
 ) -> Compared:  # fmt: skip
     bar.expect(sum(protocol.runs(arm) for arm in compared) * protocol.steps)
 
-    def sink(records: list[Record]) -> None:
-        store.add(records)
-        early = sum(protocol.steps - r.outcome.step for r in records if r.outcome.diverged)
-        bar(early if all(r.outcome.diverged for r in records) else 0)
-
     def more(runs: int) -> bool:
         finals = len(compared) * protocol.replicates * protocol.seeds
         need = 0.0 if speed is None else speed.seconds((runs + finals) * protocol.steps)
@@ -203,7 +203,10 @@ def _run(
         bar.expect(runs * protocol.steps if allowed else 0)
         return allowed
 
-    return run_comparison(fleet, compared, protocol, sink, bar, more)
+    try:
+        return run_comparison(fleet, compared, protocol, store.add, bar, more)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(str(store.path)) from None
 
 
 def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
@@ -211,7 +214,9 @@ def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
     if out is None:
         stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         name = "".join(c if c.isalnum() else "-" for c in tasks[0].name)
-        return Path("fallline-out") / f"compare-{name}-{stamp}"
+        path = Path("fallline-out") / f"compare-{name}-{stamp}"
+        others = (path.with_name(f"{path.name}-{n}") for n in count(2))
+        return next(free for free in chain([path], others) if not free.exists())
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise BadStore(f"{folder} is a file: --out needs a folder, for the store and the report")
@@ -225,10 +230,18 @@ def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
 def _new_store(
     folder: Path, tasks: Sequence[Task], compared: Sequence[Arm], protocol: Protocol, facts: dict[str, Any]
 ) -> Store:
+    """Begin a store in a folder that is made for it; where that fails, no new folder is left."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadStore(
-            f"the folder {folder} cannot be made ({error.strerror}): choose another with --out"
-        ) from error
-    return Store.create(folder / "study.db", study_of(tasks, compared, protocol), facts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadStore(
+                f"the folder {folder} cannot be made ({error.strerror}): choose another with --out"
+            ) from error
+        return Store.create(folder / "study.db", study_of(tasks, compared, protocol), facts)
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise

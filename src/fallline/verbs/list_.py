@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from .. import losses, rules, schedules, specs
+from .. import losses, schedules, specs
+from ..rules.base import behavior
+from ..rules.parse import named
 from ..specs import Loss, Rule, Schedule
 from ..tasks.find import BUILT_IN
 from ..tasks.scores import NAMED
@@ -15,7 +17,7 @@ def names() -> dict[str, list[dict[str, str]]]:
     """Tasks, rules, losses, schedules and scores, each with the first line of what it says about itself."""
     return {
         "tasks": [_row(name, make) for name, make in BUILT_IN.items()],
-        "rules": [_row(kind, rules.base.behavior(Rule(kind)).make) for kind in rules.parse.named()],
+        "rules": [_row(kind, behavior(Rule(kind)).make) for kind in named()],
         "losses": [
             _row(kind, specs.behavior(Loss(kind)).function) for kind in specs.kinds(Loss) if hasattr(losses, kind)
         ],

@@ -13,7 +13,7 @@ def adagrad(lr: Number = 0.01, eps: Number = 1e-10) -> Rule:
 
     Args:
         lr: the learning rate, about the size of the first step of each weight; at least 0.
-        eps: added to √G, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
+        eps: added to √G, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
 
     >>> adagrad(lr=0.1)
     adagrad(lr=0.1, eps=1e-10)

@@ -18,7 +18,7 @@ def adam(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Num
         lr: the learning rate, about the size of a step of each weight; at least 0.
         beta1: the share of the running mean that is kept, in [0, 1).
         beta2: the share of the running mean square that is kept, in [0, 1).
-        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
+        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
 
     >>> adam(lr=0.01)
     adam(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-08)

@@ -22,7 +22,7 @@ def adamw(
         lr: the learning rate, about the size of a step of each weight; at least 0.
         beta1: the share of the running mean that is kept, in [0, 1).
         beta2: the share of the running mean square that is kept, in [0, 1).
-        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
+        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
         weight_decay: the share of each weight that is taken off per step for a rate of 1; at least 0.
 
     >>> adamw(lr=0.01).numbers["weight_decay"]

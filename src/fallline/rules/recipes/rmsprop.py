@@ -14,7 +14,7 @@ def rmsprop(lr: Number = 0.01, gamma: Number = 0.9, eps: Number = 1e-8) -> Rule:
     Args:
         lr: the learning rate, about the size of a step of each weight; at least 0.
         gamma: the share of the running mean square that is kept, in [0, 1).
-        eps: added to √v, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
+        eps: added to √v, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
 
     >>> rmsprop(lr=0.001)
     rmsprop(lr=0.001, gamma=0.9, eps=1e-08)

@@ -1,0 +1,15 @@
+"""Optimizers for any PyTorch loop: a shell around any rule, and torch's own by name.
+
+``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adagrad``,
+``RMSprop``, ``Adam`` and ``AdamW`` take torch's arguments and give torch's numbers; ``clip_grad_norm_`` and
+``clip_grad_value_`` have torch's signatures and results.
+"""
+
+from .adagrad import Adagrad
+from .adam import Adam, AdamW
+from .clip_grad import clip_grad_norm_, clip_grad_value_
+from .composed import Optimizer
+from .rmsprop import RMSprop
+from .sgd import SGD
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]

@@ -1,0 +1,259 @@
+"""The torch shell: gradients go in from ``p.grad``, steps come out into ``p``, all else is the rule's."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import rules, specs
+from ..errors import BadRule, BadValue
+from ..specs import Schedule
+from ..types import Info, State, Tree
+from .plan import Group, Part, Plan
+from .saving import paired, refuse_foreign
+
+TREE = "__tree__"
+
+
+class Shell(torch.optim.Optimizer):
+    """A real ``torch.optim.Optimizer`` around pure rules.
+
+    Numbers stand in the parameter groups, where torch's schedulers and the user change them. A number that is a
+    schedule shows its value for the next step there, and is changed by nobody else. The state of a parameter is
+    in ``state[p]`` as flat tensors, what belongs to all of them together in ``state["__tree__"]``.
+
+    Args:
+        params: parameters, groups of them, or ``model.named_parameters()``.
+        numbers: what stands in each group unless it says otherwise; schedules are allowed.
+        plan: which rules advance which groups.
+    """
+
+    def __init__(self, params: Any, numbers: Mapping[str, Any], plan: Plan) -> None:
+        self._plan, self._numbers = plan, dict(numbers)
+        self._schedules: list[dict[str, Schedule]] = []
+        self._shown: list[dict[str, float]] = []
+        self._complete: dict[str, str] = {}
+        self._evaluating = False
+        self.info: Info = {}
+        fixed = {key: value.at(0) if isinstance(value, Schedule) else value for key, value in numbers.items()}
+        super().__init__(params, fixed)
+
+    # --- parameter groups -----------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add parameters with their own numbers; numbers that are not given are those of the optimizer."""
+        group = dict(param_group)
+        self._refuse_misspelt(group)
+        given = {key: group.get(key, value) for key, value in self._numbers.items()}
+        schedules = {key: value for key, value in given.items() if isinstance(value, Schedule)}
+        shown = {key: schedule.at(self.steps) for key, schedule in schedules.items()}
+        group.update(shown)
+        self._plan.check({**given, **shown})
+        super().add_param_group(group)
+        self._schedules.append(schedules)
+        self._shown.append(shown)
+
+    def _refuse_misspelt(self, group: Group) -> None:
+        for key in set(group) - set(self._numbers) - {"params", "param_names"}:
+            near = difflib.get_close_matches(key, self._numbers, n=1, cutoff=0.75)
+            if near:
+                raise BadValue(
+                    f"a parameter group has {key!r}, which nothing reads: did you mean {near[0]!r}?"
+                )
+
+    def _named(self) -> list[Tree]:
+        """The parameters of each group by name; where they were given without names, by number."""
+        given = [group.get("param_names") for group in self.param_groups]
+        numbers = itertools.count()
+        names = [
+            mine or [str(next(numbers)) for _ in group["params"]]
+            for mine, group in zip(given, self.param_groups, strict=True)
+        ]
+        if len({name for mine in names for name in mine}) < sum(len(mine) for mine in names):
+            names = [[f"group {i}: {name}" for name in mine] for i, mine in enumerate(names)]
+        return [
+            dict(zip(mine, group["params"], strict=True))
+            for mine, group in zip(names, self.param_groups, strict=True)
+        ]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps taken."""
+        return int(self._common["steps"])
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        """What belongs to all parameters together: the number of steps, and what the rule keeps for the tree."""
+        state: dict[Any, Any] = self.state
+        found: dict[str, Any] = state[TREE] if TREE in state else {"steps": torch.tensor(0), "tree": {}}
+        return found
+
+    def _keep(self, **changed: Any) -> None:
+        state: dict[Any, Any] = self.state
+        state[TREE] = {**self._common, **changed}
+
+    # --- a step ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step with the gradients that are there; a parameter without one stays as it is.
+
+        Args:
+            closure: computes the gradients anew and returns the loss, which is returned.
+        """
+        if self._evaluating:
+            raise BadRule("step() inside evaluating(): the parameters are not those that are trained")
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._refuse_two_hands()
+        self.info = {}
+        for part in self._plan.parts(self.param_groups, self._named()):
+            self._advance(part)
+        self._keep(steps=torch.tensor(self.steps + 1))
+        self._show()
+        return loss
+
+    def _advance(self, part: Part) -> None:
+        """Advance one part: the place where a fused form of its rule steps in."""
+        live = {name: p for name, p in part.params.items() if p.grad is not None}
+        if not live:
+            return
+        direction = {name: _gradient(name, p, maximize=name in part.uphill) for name, p in live.items()}
+        self._fill(part, live)
+        state = self._state_of(live)
+        step, after, info = rules.update(part.rule, direction, state, part.params, part.h)
+        for name, p in live.items():
+            if after.params[name]:
+                self.state[p] = {key: _apart(t, p) for key, t in after.params[name].items()}
+        self._keep(tree={**state.tree, **after.tree})
+        self.info.update(info)
+        torch._foreach_add_(list(live.values()), [step[name] for name in live])
+
+    def _fill(self, part: Part, live: Tree) -> None:
+        """Give a state to parameters that have none yet, or whose rule has come to need more."""
+        needed = specs.structure(part.rule)
+        new = [name for name in live if self._complete.get(name) != needed]
+        if not new:
+            return
+        start = rules.init(part.rule, part.params, part.h)
+        for name in new:
+            if start.params[name]:
+                self.state[live[name]] = {**start.params[name], **self.state[live[name]]}
+            self._complete[name] = needed
+        self._keep(tree={**start.tree, **self._common["tree"]})
+
+    def _state_of(self, params: Tree) -> State:
+        return State({name: self.state.get(p, {}) for name, p in params.items()}, self._common["tree"])
+
+    # --- schedules ------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        """Put the values for the next step into the groups."""
+        taken = self.steps
+        self._shown = [{key: s.at(taken) for key, s in schedules.items()} for schedules in self._schedules]
+        for group, shown in zip(self.param_groups, self._shown, strict=True):
+            group.update(shown)
+
+    def _refuse_two_hands(self) -> None:
+        for i, (group, shown) in enumerate(zip(self.param_groups, self._shown, strict=True)):
+            for key, value in shown.items():
+                if group[key] != value or f"initial_{key}" in group:
+                    raise BadRule(
+                        f"{key} of parameter group {i} follows {self._schedules[i][key]!r}, and a torch scheduler or "
+                        f"an assignment set it to {group[key]!r} too: keep one of the two "
+                        "(fl.schedules.joined and scaled put schedules together)"
+                    )
+
+    # --- evaluation -----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, the parameters are those to evaluate (an average, say); after it, those that are trained again.
+
+        >>> from fallline import optim
+        >>> w = torch.nn.Parameter(torch.ones(1))
+        >>> optimizer = optim.Optimizer([w], rules.average(rules.sgd(lr=1.0), decay=0.5))
+        >>> w.grad = torch.ones(1)
+        >>> optimizer.step()
+        >>> with optimizer.evaluating():
+        ...     w.item()
+        0.5
+        >>> w.item()
+        0.0
+        """
+        kept, before = [], self._evaluating
+        try:
+            with torch.no_grad():
+                for part in self._plan.parts(self.param_groups, self._named()):
+                    held = {name: p for name, p in part.params.items() if self.state.get(p)}
+                    for name, seen in rules.view(part.rule, part.params, self._state_of(held)).items():
+                        if seen is not part.params[name]:
+                            kept.append((part.params[name], part.params[name].clone()))
+                            part.params[name].copy_(seen)
+            self._evaluating = True
+            yield
+        finally:
+            self._evaluating = before
+            with torch.no_grad():
+                for p, trained in kept:
+                    p.copy_(trained)
+
+    # --- saving and loading ---------------------------------------------------------------------------------
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave, bit for bit; tensors keep their dtype and come to the device."""
+        seen: dict[str, Any] = {}
+
+        def look(_: Any, given: dict[str, Any]) -> None:
+            parts = self._plan.parts(self.param_groups, self._named())
+            refuse_foreign(given, self.param_groups, list(self._numbers), parts)
+            seen.update(given)
+
+        last = self.register_load_state_dict_pre_hook(look)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+        for saved, p in paired(seen, self.param_groups):
+            for key, value in seen["state"].get(saved, {}).items():
+                # torch casts to the dtype of the parameter; float64 counters and float32 moments must stay
+                self.state[p][key] = value.to(p.device, copy=True) if isinstance(value, Tensor) else value
+        device, common = self.param_groups[0]["params"][0].device, self._common
+        tree = {key: value.to(device, copy=True) for key, value in common["tree"].items()}
+        self._keep(steps=common["steps"].cpu().clone(), tree=tree)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_plan", "_numbers", "_schedules", "_shown")
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._complete, self._evaluating, self.info = {}, False, {}
+        self._show()
+
+
+def _gradient(name: str, p: Tensor, *, maximize: bool) -> Tensor:
+    g = p.grad
+    assert g is not None
+    if g.layout != torch.strided:
+        raise BadValue(
+            f"the gradient of parameter {name!r} is sparse, and rules take dense ones: pass sparse=False to its "
+            "embedding, or train it with torch.optim.SparseAdam"
+        )
+    if g.is_complex():
+        raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
+    return -g if maximize else g
+
+
+def _apart(kept: Tensor, p: Tensor) -> Tensor:
+    """A state tensor that is not the parameter or its gradient, as both are changed in place later."""
+    shares = kept.data_ptr() == p.data_ptr() or (p.grad is not None and kept.data_ptr() == p.grad.data_ptr())
+    return kept.clone() if shares else kept

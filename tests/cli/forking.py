@@ -1,0 +1,45 @@
+"""Runs command lines for tests: torch is loaded once, and each command line gets a process of its own, forked.
+
+It reads one JSON document a line, ``{"args", "variables", "cwd", "out", "err"}``, and answers each with the exit status. What a
+command prints goes to the files ``out`` and ``err``, through the real file descriptors.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from multiprocessing import util
+
+from fallline.cli.main import main
+
+
+def run(args: list[str], variables: dict[str, str], cwd: str, out: str, err: str) -> None:
+    """Become the command line; does not return."""
+    os.environ.update(variables)
+    os.chdir(cwd)
+    for path, descriptor in ((os.devnull, 0), (out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644), descriptor)
+    sys.argv = ["fallline", *args]
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    util._exit_function()  # as when Python ends: daemonic workers are ended
+    os._exit(status)
+
+
+for slow in ("sklearn.datasets", "sklearn.model_selection", "fallline.verbs.compare"):
+    importlib.import_module(slow)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        run(**json.loads(line))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
