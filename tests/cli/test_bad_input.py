@@ -8,22 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import CommandLine
+from command_line import CommandLine
 
-SMALL = (
-    "--steps",
-    "5",
-    "--replicates",
-    "2",
-    "--rates",
-    "2",
-    "--seeds",
-    "1",
-    "--rules",
-    "sgd",
-    "--workers",
-    "0",
-)
+SMALL = "--steps 5 --replicates 2 --rates 2 --seeds 1 --rules sgd --workers 0".split()
 
 TASKS = """
 import numpy as np

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
+from command_line import CommandLine, environment
 from fallline.store import Store
 
-from .conftest import CommandLine, environment
-
-SMALL = ("--steps", "20", "--replicates", "2", "--rates", "3", "--seeds", "1", "--workers", "0")
-FIXED = ("--steps", "20", "--replicates", "6", "--seeds", "1", "--workers", "0")
+SMALL = "--steps 20 --replicates 2 --rates 3 --seeds 1 --workers 0".split()
+FIXED = "--steps 20 --replicates 6 --seeds 1 --workers 0".split()
 
 OLD = """
 import numpy as np

@@ -13,26 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from command_line import CommandLine, environment
 from fallline.errors import FalllineError
 from fallline.store import Store
 
-from .conftest import CommandLine, environment
-
 PATIENCE = 60.0
 """Seconds after which a test gives up; it never waits longer than for the sign that it waits for."""
-LINE = (
-    "compare",
-    "digits",
-    "--steps",
-    "1500",
-    "--rules",
-    "sgd,adam",
-    "--workers",
-    "2",
-    "--out",
-    "here",
-    "--json",
-)
+LINE = "compare digits --steps 1500 --rules sgd,adam --workers 2 --out here --json".split()
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals to process groups")
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import CommandLine, environment
+from command_line import CommandLine, environment
 
 WITHOUT_TORCH = """
 import sys
@@ -20,20 +20,7 @@ finally:
 
 
 def test_a_report_is_rebuilt_without_torch(fallline: CommandLine, tmp_path: Path):
-    small = (
-        "--steps",
-        "10",
-        "--replicates",
-        "2",
-        "--rates",
-        "2",
-        "--seeds",
-        "1",
-        "--rules",
-        "sgd,adam",
-        "--workers",
-        "0",
-    )
+    small = "--steps 10 --replicates 2 --rates 2 --seeds 1 --rules sgd,adam --workers 0".split()
     made = fallline("compare", "digits", *small, "--out", "here", "--json")
     page = (tmp_path / "here" / "report.html").read_text(encoding="utf-8")
     done = subprocess.run(
@@ -89,20 +76,7 @@ def test_what_init_writes_can_be_compared(fallline: CommandLine, tmp_path: Path)
     assert (ended.status, ended.err) == (0, "")
     assert ended.out == "wrote made/here.py; next: fallline compare made/here.py:task\n"
     assert "fallline compare made/here.py:task" in (tmp_path / "made" / "here.py").read_text(encoding="utf-8")
-    small = (
-        "--steps",
-        "10",
-        "--replicates",
-        "2",
-        "--rates",
-        "2",
-        "--seeds",
-        "1",
-        "--rules",
-        "sgd",
-        "--workers",
-        "0",
-    )
+    small = "--steps 10 --replicates 2 --rates 2 --seeds 1 --rules sgd --workers 0".split()
     compared = fallline(*ended.out.split("fallline ")[-1].split(), *small, "--json")
     assert (compared.status, compared.err) == (0, "")
     assert compared.json()["tasks"] == ["my task"]

@@ -24,6 +24,7 @@ from .documents import check_document
 from .samples import (
     Draw,
     DrawSchedules,
+    at,
     equal,
     fleet_path,
     lifted_update,
@@ -222,6 +223,16 @@ def check_dtypes(kind: str, dtype: torch.dtype) -> None:
         for old, new in zip(tree_leaves((params, state)), tree_leaves((direction, after)), strict=True):
             assert (old.dtype, old.shape, old.device) == (new.dtype, new.shape, new.device), kind
         assert all(t.dtype in (dtype, torch.float64) for t in tree_leaves(after)), kind
+
+
+def check_device(kind: str) -> None:
+    """Directions and state stay on the device of the parameters; a device without data shows it without one."""
+    rule = sample(kind)
+    params, gradient = ({name: t.to("meta") for name, t in tree(seed).items()} for seed in (95, 96))
+    for h in (at(dict(specs.flatten(rule)), 0), {path: t[0] for path, t in stacked_numbers([rule]).items()}):
+        state = rules.init(rule, params, h)
+        direction, after, _ = rules.update(rule, gradient, state, params, h)
+        assert all(t.device.type == "meta" for t in tree_leaves((state, direction, after))), kind
 
 
 # --- what it declares -------------------------------------------------------------------------------------
@@ -425,6 +436,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "traced": check_traced,
     "untouched": check_untouched,
     **{f"dtypes_{d}": lambda kind, d=d: check_dtypes(kind, d) for d in _ALL},
+    "device": check_device,
     "elementwise": check_elementwise,
     "continuous": check_continuous,
     "finite_at_zero": check_finite_at_zero,

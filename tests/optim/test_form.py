@@ -162,6 +162,14 @@ def test_a_group_added_later(name):
 
 
 @named
+def test_groups_that_torch_schedulers_have_marked_are_taken_over(name):
+    (_, optimizer), _ = pair(name, lr=0.1)
+    lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=9, cycle_momentum=name == "SGD")
+    again = getattr(optim, name)(optimizer.param_groups)
+    assert again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+
+
+@named
 def test_closures(name):
     w, v = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
 

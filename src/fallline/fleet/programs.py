@@ -20,6 +20,8 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from . import steady
+
 Executor: TypeAlias = Literal["traced", "compiled", "alone"]
 
 
@@ -69,7 +71,7 @@ class Program:
             flat(*leaves)
             return flat, seen[0]
         with torch.no_grad():
-            graph = make_fx(functionalize(flat))(*leaves)
+            graph = make_fx(functionalize(flat), decomposition_table=steady.table())(*leaves)
         _share(graph.graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()

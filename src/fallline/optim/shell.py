@@ -61,6 +61,8 @@ class Shell(torch.optim.Optimizer):
 
     def _refuse_misspelt(self, group: Group) -> None:
         for key in set(group) - set(self._numbers) - {"params", "param_names"}:
+            if any(key.endswith(f"_{name}") for name in self._numbers):
+                continue  # what torch's schedulers leave in a group: initial_lr, max_momentum
             near = difflib.get_close_matches(key, self._numbers, n=1, cutoff=0.75)
             if near:
                 raise BadValue(

@@ -56,6 +56,7 @@ def draw(panel: Panel, ident: str) -> Markup:
         _frame(axes, panel)
         for order, mark in enumerate(panel.marks):
             _SHAPES[mark.shape](axes, mark, 2 + order / 1000)
+        _set_ends(axes, panel)
         file = io.StringIO()
         FigureCanvasSVG(canvas).print_svg(file, metadata={"Date": None})
     return _embed(file.getvalue(), panel, ident)
@@ -85,20 +86,25 @@ def _draw_axis(axes: Axes, which: str, scale: Scale) -> None:
     if scale.log:
         getattr(axes, f"set_{which}scale")("log")
         decades = abs(np.log10((scale.high or 10) / (scale.low or 1)))
-        axis.set_major_locator(
-            LogLocator(subs=(1, 2, 5) if decades <= 1.2 else (1, 3) if decades <= 2.2 else (1,))
-        )
+        subs = (1, 2, 5) if decades <= 1.2 else (1, 3) if decades <= 2.2 else (1,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=max(int(axes.get_figure().get_figwidth() * 1.2), 4)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: words.trim(value, 2)))
     else:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: words.trim(value, 6)))
-    getattr(axes, f"set_{which}lim")(scale.low, scale.high, auto=None)
+
+
+def _set_ends(axes: Axes, panel: Panel) -> None:
+    axes.set_xlim(panel.x.low, panel.x.high)
+    if panel.rows:
+        axes.set_ylim(len(panel.rows) - 0.55, -0.75)
+    elif panel.y is not None:
+        axes.set_ylim(panel.y.low, panel.y.high)
 
 
 def _draw_rows(axes: Axes, rows: Sequence[str]) -> None:
     """Rows with their names above them: a long name takes nothing from the width of the drawing."""
-    axes.set_ylim(len(rows) - 0.55, -0.75)
     axes.yaxis.set_major_locator(FixedLocator([]))
     for i, name in enumerate(rows):
         axes.annotate(
@@ -137,7 +143,7 @@ def _points(axes: Axes, mark: Mark, order: float) -> None:
     faint = mark.role == "faint"
     axes.plot(
         mark.x, mark.y, linestyle="none", marker="o" if faint else palette.marker(mark.style), zorder=order, alpha=alpha,
-        markersize=3.4 if faint else 6.5, markerfacecolor=color, markeredgewidth=0 if faint else 1.1,
+        markersize=3.4 if faint else palette.size(mark.style), markerfacecolor=color, markeredgewidth=0 if faint else 1.1,
         markeredgecolor=_STAND_IN["paper"],
     )  # fmt: skip
 
@@ -243,7 +249,7 @@ def swatch(style: int, *, line: bool = True) -> Markup:
     outline = "".join(
         _command(code, points) for points, code in path.iter_segments(curves=True, simplify=False)
     )
-    name = palette.color(style)
+    name, size = palette.color(style), palette.size(style)
     paint = f"var(--{name}, {palette.names()[name][0]})"
     dashes = " ".join(f"{d * 1.8:g}" for d in palette.dash(style)) or None
     stroke = (

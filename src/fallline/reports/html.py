@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 from unicodedata import category
 
-_VOID = frozenset({"br", "col", "hr", "img", "meta"})
+_VOID = frozenset({"br", "col", "hr", "img", "meta", "wbr"})
 
 
 class Markup(str):
@@ -16,7 +16,7 @@ class Markup(str):
     __slots__ = ()
 
 
-Child: TypeAlias = "str | int | None | Iterable[Child]"
+Child: TypeAlias = "str | int | Iterable[Child] | None"
 
 
 def escape(text: str) -> Markup:
@@ -35,6 +35,11 @@ def readable(text: str) -> str:
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if c not in "\n\t" and category(c) in ("Cc", "Cs") else c for c in text
     )
+
+
+def breakable(label: str) -> Markup:
+    """A label that may break after the signs inside a path or a name, and nowhere else."""
+    return Markup("".join(f"{escape(c)}<wbr>" if c in "/:_.-," else escape(c) for c in readable(label)))
 
 
 def join(children: Iterable[Child]) -> Markup:

@@ -13,7 +13,7 @@ from typing import Any
 from . import palette, words
 from .draw_svg import draw, swatch
 from .figure import Figure, Panel
-from .html import Child, Markup, element, join
+from .html import Child, Markup, breakable, element, join
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser that keeps to this loads nothing
 
@@ -112,7 +112,7 @@ def figure(data: Figure, number: int) -> Markup:
 
 def _panel(panel: Panel, ident: str) -> Markup:
     heading = element(
-        "h4", swatch(panel.style) if panel.style is not None else None, element("span", panel.title)
+        "h4", swatch(panel.style) if panel.style is not None else None, element("span", breakable(panel.title))
     )
     return element("div", heading if panel.title else None, draw(panel, ident), class_="panel")
 
@@ -123,7 +123,7 @@ def legend(entries: Sequence[tuple[str, int]]) -> Markup | None:
         return None
     return element(
         "ul",
-        [element("li", swatch(style), element("span", label)) for label, style in entries],
+        [element("li", swatch(style), element("span", breakable(label))) for label, style in entries],
         class_="legend",
     )
 
@@ -137,19 +137,19 @@ def table(
     rows: Iterable[Sequence[Child]],
     *,
     head: int = 0,
-    marked: Iterable[int] = (),
+    quiet: Iterable[int] = (),
 ) -> Markup:
-    """A table whose rows are named by the column ``head``; the rows ``marked`` stand out."""
-    marks = set(marked)
+    """A table whose rows are named by the column ``head``; the rows ``quiet`` step back."""
+    quieted = set(quiet)
     top = element(
         "tr", [element("th", c.heading, scope="col", class_="n" if c.numeric else c.class_) for c in columns]
     )
     body = [
         element("tr", [_cell(c, child, i == head) for i, (c, child) in enumerate(zip(columns, row, strict=True))],
-                class_="yes" if at in marks else None)
+                class_="quiet" if at in quieted else None)
         for at, row in enumerate(rows)
     ]  # fmt: skip
-    grid = element("table", element("caption", caption), element("thead", top), element("tbody", body))
+    grid = element("table", element("caption", element("div", caption)), element("thead", top), element("tbody", body))
     return element("div", grid, class_="scroll", tabindex="0", role="group", aria_label="table")
 
 

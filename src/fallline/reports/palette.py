@@ -37,6 +37,11 @@ def marker(style: int | None) -> str:
     return "o" if style is None else MARKERS[style % len(MARKERS)]
 
 
+def size(style: int | None) -> float:
+    """The size of an arm's marker in CSS pixels: pointed shapes need more to look as large as round ones."""
+    return {"o": 6.5, "s": 6, "D": 5.6, "*": 10, "P": 7.5, "X": 7.5}.get(marker(style), 7.8)
+
+
 def dash(style: int | None) -> tuple[float, ...]:
     """The dash pattern of an arm's lines, in line widths; empty is solid."""
     return () if style is None else DASHES[style % len(DASHES)]

@@ -154,6 +154,16 @@ def shorten(text: str, most: int) -> str:
     return f"{text[:left]}…{text[len(text) - (most - 1 - left) :]}"
 
 
+def sentence(text: str) -> str:
+    """A text to go on after: with its full stop and a space, or nothing where there is none.
+
+    >>> sentence("Target: 0.93")
+    'Target: 0.93. '
+    """
+    text = text.strip()
+    return f"{text} " if text.endswith((".", "!", "?")) else f"{text}. " if text else ""
+
+
 def first_up(sentence: str) -> str:
     """A sentence with a capital at its start, where it starts with a word and not with a label."""
     return sentence[:1].upper() + sentence[1:]

@@ -193,7 +193,10 @@ def compare(
         found += study.run(asked)
         result = [_tuned(arm, found, fleet, protocol) for arm, _ in wider]
         grown += 1
-    judged = study.run([run for t in result for run in study.final(t)], judge=True)
+    asked = [run for t in result for run in study.final(t)]
+    if progress:  # an arm without a setting that finished has no final runs
+        progress((len(arms) * protocol.replicates * protocol.seeds - len(asked)) * protocol.steps)
+    judged = study.run(asked, judge=True)
     finals: dict[tuple[str, int], list[Record]] = {}
     for record in judged:
         finals.setdefault((record.arm, record.run.tags["replicate"]), []).append(record)

@@ -68,7 +68,7 @@ def _line(band: Band, style: int) -> list[Mark]:
 
 def _scales(view: View, bands: Sequence[Band], quantity: str) -> tuple[Scale, Scale]:
     end = max(float(band.steps[-1]) for band in bands)
-    x = Scale("steps", low=0, high=end)
+    x = Scale("steps", low=0.0, high=end * 1.02 or 1.0)
     if quantity == "validation_score":
         low, high = bulk(np.concatenate([part for band in bands for part in (band.low, band.high)]))
         return x, Scale(f"validation {view.metric}", low=low, high=high)

@@ -30,8 +30,8 @@ def speed(view: View) -> Figure | None:
             )
         )
     caption = (
-        f"Target: {view.target_sentence or f'validation {view.metric} {words.number(view.target)}'}. In parentheses: "
-        "the final runs that reached it. Time is a run's share of the time of the block of runs it trained in."
+        f"{words.sentence(view.target_sentence)}In parentheses: the final runs that reached it. "
+        "Time is a run's share of the time of the block of runs it trained in."
     )
     return Figure("speed", conclusion(view), tuple(panels), caption)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import words
 from ..draw_svg import swatch
-from ..html import Child, Markup, element, join
+from ..html import Child, Markup, breakable, element, join
 from ..page import Column, description, table, value_of, with_range
 from .measured import Divergence
 from .ranking import loss_decimals, score_decimals
@@ -57,7 +57,7 @@ def _ranking_row(view: View, arm: Arm, scores: int, losses: int) -> list[Child]:
 
 def named(arm: Arm) -> Markup:
     """An arm's sign and name, that stay together."""
-    return join([swatch(arm.style, line=False), " ", arm.label])
+    return element("span", swatch(arm.style, line=False), element("span", breakable(arm.label)), class_="arm")
 
 
 def _reached(arm: Arm) -> str:
@@ -164,14 +164,14 @@ def difference_tables(view: View) -> list[Markup]:
 def differences_conclusion(view: View) -> str:
     """How many differences of the first measure are significant."""
     first = [d for d in view.differences if d.measure == view.differences[0].measure]
-    return words.first_up(_summary(first[0].measure, first))
+    found = sum(d.significant for d in first)
+    if len(first) == 1:
+        return f"The difference in {first[0].measure} is {'' if found else 'not '}significant"
+    return f"{found} of {len(first)} differences in {first[0].measure} {'is' if found == 1 else 'are'} significant"
 
 
 def _summary(measure: str, rows: Sequence[Difference]) -> str:
-    found = sum(d.significant for d in rows)
-    if len(rows) == 1:
-        return f"{measure}: the difference is {'' if found else 'not '}significant"
-    return f"{measure}: {words.spelled(found)} of {words.count(len(rows), 'difference')} {'is' if found == 1 else 'are'} significant"
+    return f"{words.first_up(measure)}: {sum(d.significant for d in rows)} of {len(rows)} significant"
 
 
 def _differences(view: View, unit: str, rows: Sequence[Difference]) -> Markup:
@@ -182,15 +182,15 @@ def _differences(view: View, unit: str, rows: Sequence[Difference]) -> Markup:
         Column("significant"),
     ]  # fmt: skip
     cells = [
-        [f"{d.a} − {d.b}", _signed(d.value, decimals), words.interval(d.low, d.high, decimals), words.p_value(d.p),
+        [[breakable(d.a), " − ", breakable(d.b)], _signed(d.value, decimals), words.interval(d.low, d.high, decimals), words.p_value(d.p),
          words.p_value(d.p_holm), "yes" if d.significant else "no"]
         for d in rows
     ]  # fmt: skip
-    marked = [i for i, d in enumerate(rows) if d.significant]
+    quiet = [i for i, d in enumerate(rows) if not d.significant]
     caption = (
         "Differences between arms, paired by replicate; p (Holm) is corrected for all pairs of this measure."
     )
-    return table(caption, columns, cells, marked=marked)
+    return table(caption, columns, cells, quiet=quiet)
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -1,48 +1,25 @@
-"""The real command line, in processes of its own."""
+"""What all tests share."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
+from command_line import CommandLine, Ended, environment
+
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE.parent.parent / "src"
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command line ended: its exit status, and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> dict[str, Any]:
-        """Standard output, which must be one JSON document without NaN, and nothing else."""
-
-        def refuse(name: str) -> None:
-            raise AssertionError(f"{name} is not JSON")
-
-        found = json.loads(self.out, parse_constant=refuse)
-        assert isinstance(found, dict)
-        return found
-
-
-CommandLine = Callable[..., Ended]
-
-
-def environment() -> dict[str, str]:
-    """As users have it: without what this test session set, and fallline found where these tests find it."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "FALLLINE", "COLUMNS"))}
-    return {**kept, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The one source of random numbers for a test: the same ones each time."""
+    return np.random.default_rng(0)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,100 @@
+"""Kernels that give a run the same digits in any slot of a block, and in a block of any size.
+
+A kernel for many numbers may round a number by where it stands. Matrix products round by where a matrix begins in
+memory, functions such as tanh by whether an entry is among the last ones of a tensor, sums by what stands beside
+their columns. In a block these are a run's slot and its neighbors. Here stand the operations that do so, each
+written with others that do not; tracing puts them in place (``programs``). A block whose matrices begin at
+multiples of a cache line and whose tensors fill whole vectors pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import get_decompositions
+
+aten = torch.ops.aten
+
+LINE = 64
+"""Bytes in a cache line, and in the widest vector registers."""
+
+_EXACT = (
+    "abs add bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max clamp_min clone copysign div eq floor "
+    "fmod ge gt isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum "
+    "mul ne neg relu remainder round sgn sign sqrt sub threshold threshold_backward trunc where "
+)  # fmt: skip
+"""Functions that are rounded correctly, or not at all, whatever way they are computed."""
+
+
+@functools.cache
+def table() -> dict[Any, Callable[..., Any]]:
+    """What stands in place of each operation, for ``make_fx``."""
+    found: dict[Any, Callable[..., Any]] = {}
+    for op in _overloads():
+        if torch.Tag.pointwise in op.tags and op._schema.name.split("::")[1] not in _EXACT.split():
+            found[op] = functools.partial(_pointwise, op)
+    norms = (aten.native_batch_norm, aten._native_batch_norm_legit, aten.native_batch_norm_backward)
+    found.update(get_decompositions(norms))
+    found[aten.bmm.default] = _bmm
+    found[aten.sum.dim_IntList] = functools.partial(_reduction, aten.sum.dim_IntList)
+    found[aten.mean.dim] = functools.partial(_reduction, aten.mean.dim)
+    return found
+
+
+def _overloads() -> list[Any]:
+    packets = (getattr(aten, name) for name in dir(aten) if not name.startswith("__"))
+    every = (getattr(p, o) for p in packets if isinstance(p, torch._ops.OpOverloadPacket) for o in p.overloads())
+    return [op for op in every if not op._schema.is_mutable and len(op._schema.returns) == 1]
+
+
+def _pointwise(op: Any, *args: Any, **options: Any) -> Any:
+    """A function of each entry: the last entries of a tensor, which fill no vector, are rounded in another way."""
+    tensors = [a for a in args if isinstance(a, Tensor) and a.ndim]
+    if not tensors or options.get("out") is not None:
+        return NotImplemented
+    shape = torch.broadcast_shapes(*(t.shape for t in tensors))
+    n = shape.numel()
+    if n % LINE == 0 and all(t.shape == shape and t.is_contiguous() for t in tensors):
+        return NotImplemented
+
+    def whole(a: Any) -> Any:
+        if not isinstance(a, Tensor) or not a.ndim:
+            return a
+        flat = a.expand(shape).reshape(-1)
+        return aten.constant_pad_nd(flat, [0, -n % LINE], 1.0) if n % LINE else flat
+
+    return op(*map(whole, args), **options)[:n].reshape(shape)
+
+
+def _bmm(a: Tensor, b: Tensor) -> Any:
+    """Products of matrices: libraries choose their path by whether a matrix begins at a cache line."""
+    lanes = LINE // a.element_size()
+    rows, columns = a.shape[1], b.shape[2]
+    more_rows = 0 if _aligned(a) else -rows % lanes
+    whole = _aligned(b) and (rows + more_rows) * columns % lanes == 0
+    more_columns = 0 if whole else -columns % lanes
+    if not more_rows and not more_columns:
+        return NotImplemented
+    a = aten.constant_pad_nd(a, [0, 0, 0, more_rows]) if more_rows else a
+    b = aten.constant_pad_nd(b, [0, more_columns]) if more_columns else b
+    return aten.bmm(a, b)[:, :rows, :columns]
+
+
+def _aligned(t: Tensor) -> bool:
+    return t.stride(0) * t.element_size() % LINE == 0 
+
+
+def _reduction(op: Any, x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **options: Any) -> Any:
+    """A sum over the outermost axis adds up columns side by side, in an order that depends on their number."""
+    reduced = sorted({d % x.ndim for d in dims or range(x.ndim)})
+    kept = [d for d in range(x.ndim) if d not in reduced]
+    sizes = {d: x.stride(d) for d in range(x.ndim) if x.shape[d] > 1}
+    if not kept or not sizes or max(sizes, key=lambda d: sizes[d]) not in reduced:
+        return NotImplemented
+    rows = x.permute(*kept, *reduced).reshape(*(x.shape[d] for d in kept), -1).contiguous()
+    out = op(rows, [-1], False, **options)
+    return out.reshape([1 if d in reduced else n for d, n in enumerate(x.shape)]) if keepdim else out
