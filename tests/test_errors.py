@@ -38,8 +38,8 @@ BUILT_IN = {
 
 HOLE = "\0"
 GRAM = 8
-ENOUGH, SHARE = 16, 0.6
-"""Characters of a sentence's fixed text that a test must quote, or this share of a shorter one."""
+ENOUGH, SHARE = 17, 0.8
+"""Characters of a sentence's fixed text that a test must quote in one piece, or this share of shorter text."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Sentence:
     text: str
 
     @property
-    def fixed(self) -> int:
-        return sum(len(piece) for piece in self.text.split(HOLE) if len(piece) >= GRAM)
+    def longest(self) -> int:
+        return max(map(len, self.text.split(HOLE)))
 
     def grams(self) -> set[str]:
         return {g for piece in self.text.split(HOLE) for g in grams(piece)}
@@ -198,13 +198,13 @@ def unasserted(source: Path, tests: Path) -> list[Sentence]:
             holders[gram].add(i)
     asserted: set[int] = set()
     for quote in quotes(tests):
-        covered: dict[int, set[int]] = defaultdict(set)
-        for start, gram in enumerate(grams(quote)):
-            for i in holders.get(gram, ()):
-                covered[i].update(range(start, start + GRAM))
-        counts = {i: len(characters) for i, characters in covered.items()}
+        longest: dict[int, int] = {}
+        running: dict[int, int] = {}
+        for gram in grams(quote):
+            running = {i: running.get(i, GRAM - 1) + 1 for i in holders.get(gram, ())}
+            longest.update({i: max(n, longest.get(i, 0)) for i, n in running.items()})
         # text that fills a hole can look like a scrap of another sentence: only those quoted at length compete
-        rivals = {i: n for i, n in counts.items() if n >= min(ENOUGH, SHARE * known[i].fixed)}
+        rivals = {i: n for i, n in longest.items() if n >= min(ENOUGH, SHARE * known[i].longest)}
         asserted.update(i for i, n in rivals.items() if n == max(rivals.values()))
     return [sentence for i, sentence in enumerate(known) if i not in asserted]
 

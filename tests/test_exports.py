@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fallline
+from command_line import environment
 
 SOURCE = Path(fallline.__file__).resolve().parent
 PACKAGES = sorted(
@@ -80,6 +81,38 @@ def test_a_package_lists_what_it_brings_in(package: str):
     assert all(hasattr(module, name) for name in listed)
 
 
+# --- each module stands on its own ------------------------------------------------------------------------
+
+ALONE = """
+import importlib, os, sys
+import matplotlib.backends.backend_svg, numpy, rich.progress, scipy.stats, sklearn.model_selection, torch, typer
+import torch.fx.experimental.proxy_tensor, torch.func
+for name in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(name, repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process for each module")
+def test_each_module_can_be_imported_first():
+    """Where a module works only after another was imported, that is luck."""
+    names = [
+        ".".join(("fallline", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in sorted(SOURCE.rglob("*.py"))
+        if path.name != "__main__.py"
+    ]
+    command = [sys.executable, "-W", "ignore", "-c", ALONE, *names]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 # --- asking for little loads little -------------------------------------------------------------------------
 
 LIGHT = """
@@ -107,11 +140,10 @@ assert "torch" not in sys.modules, "names of plain data"
 
 
 def test_help_and_plain_data_load_no_torch(tmp_path: Path):
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
     done = subprocess.run(
         [sys.executable, "-c", LIGHT],
         cwd=tmp_path,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -30,7 +30,9 @@ def test_series_hold_int64_steps_and_floats():
 
 
 def test_series_of_uneven_length_is_refused():
-    with pytest.raises(BadValue, match=r"one value for each step, got steps of shape \[2\] and values of shape \[3\]"):
+    with pytest.raises(
+        BadValue, match=r"one value for each step, got steps of shape \[2\] and values of shape \[3\]"
+    ):
         Series(np.arange(2), np.zeros(3))
 
 
@@ -40,7 +42,7 @@ def test_outcome_says_whether_it_diverged():
 
 
 def test_outcome_of_unknown_status_is_refused():
-    with pytest.raises(BadValue, match="'finished' or 'diverged', got 'done'"):
+    with pytest.raises(BadValue, match="an outcome's status is 'finished' or 'diverged', got 'done'"):
         Outcome("done", 3)
 
 
@@ -52,13 +54,18 @@ def test_record_knows_its_arm_and_stage():
 
 def test_json_has_no_number_outside_of_the_finite_ones():
     text = json_text({"a": math.nan, "b": [math.inf, np.float32(np.nan), 1.5], "c": np.array([1.0, -np.inf])})
-    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [None, None, 1.5], "c": [1.0, None]}
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [None, None, 1.5],
+        "c": [1.0, None],
+    }
 
 
 def test_json_takes_numpy_numbers_and_specs():
-    assert jsonable((np.int64(3), np.bool_(True), Rule("sgd", {"lr": 0.1}))) == [
+    rule = Rule("sgd", {"lr": 0.1})
+    assert jsonable([np.int64(3), np.array([True]), rule]) == [
         3,
-        True,
+        [True],
         {"rule": "sgd", "numbers": {"lr": 0.1}},
     ]
 

@@ -274,7 +274,9 @@ def _where(arm: str | None, stage: str | None) -> tuple[str, list[str]]:
 def _run_cells(record: Record) -> tuple[Any, ...]:
     """One row of the table ``runs``, but for its id, the number of its arrays and its seal."""
     tags, outcome = record.run.tags, record.outcome
-    arm, task, stage = (None if tags.get(name) is None else str(tags[name]) for name in ("arm", "task", "stage"))
+    arm, task, stage = (
+        None if tags.get(name) is None else str(tags[name]) for name in ("arm", "task", "stage")
+    )
     replicate = int(tags["replicate"]) if isinstance(tags.get("replicate"), int) else None
     run = json_text(plain(record.run.plain()))
     numbers = json_text(plain({name: float(value) for name, value in outcome.numbers.items()}))
@@ -303,7 +305,9 @@ def _compact(name: str, outcomes: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         values = np.asarray(outcomes).astype("<f4")
     if values.ndim != 1:
-        raise BadValue(f"{name} needs one number for each test example, got an array of shape {list(values.shape)}")
+        raise BadValue(
+            f"{name} needs one number for each test example, got an array of shape {list(values.shape)}"
+        )
     binary = np.isin(values, (0, 1)).all() and not np.signbit(values).any()
     return values.astype("|u1") if binary else values
 

@@ -28,5 +28,11 @@ def norm(tree: Tree, order: float = 2.0) -> Tensor:
 
 
 def total(tree: Tree) -> Tensor:
-    """The sum of all entries: 0-d, not finite as soon as one entry is not."""
+    """The sum of all entries: 0-d, not finite as soon as one entry is not.
+
+    >>> total({"a": torch.tensor([3.0]), "b": torch.tensor([4.0, 5.0])})
+    tensor(12.)
+    """
+    if not tree:
+        return torch.zeros(())
     return torch.stack([t.sum() for t in tree.values()]).sum()

@@ -10,7 +10,20 @@ import pytest
 
 from command_line import CommandLine
 
-SMALL = "--steps 5 --replicates 2 --rates 2 --seeds 1 --rules sgd --workers 0".split()
+SMALL = [
+    "--steps",
+    "5",
+    "--replicates",
+    "2",
+    "--rates",
+    "2",
+    "--seeds",
+    "1",
+    "--rules",
+    "sgd",
+    "--workers",
+    "0",
+]
 
 TASKS = """
 import numpy as np
@@ -192,7 +205,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(
-    ("line", "told"), LINES, ids=[" ".join(w for w in line if w not in SMALL) for line, _ in LINES]
+    ("line", "told"), LINES, ids=[" ".join(w[:60] for w in line if w not in SMALL) for line, _ in LINES]
 )
 def test_bad_input_teaches(fallline: CommandLine, folder: Path, line: tuple[str, ...], told: str):
     before = written(folder)

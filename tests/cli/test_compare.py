@@ -15,8 +15,8 @@ import pytest
 from command_line import CommandLine, environment
 from fallline.store import Store
 
-SMALL = "--steps 20 --replicates 2 --rates 3 --seeds 1 --workers 0".split()
-FIXED = "--steps 20 --replicates 6 --seeds 1 --workers 0".split()
+SMALL = ["--steps", "20", "--replicates", "2", "--rates", "3", "--seeds", "1", "--workers", "0"]
+FIXED = ["--steps", "20", "--replicates", "6", "--seeds", "1", "--workers", "0"]
 
 OLD = """
 import numpy as np

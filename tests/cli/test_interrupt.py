@@ -19,7 +19,19 @@ from fallline.store import Store
 
 PATIENCE = 60.0
 """Seconds after which a test gives up; it never waits longer than for the sign that it waits for."""
-LINE = "compare digits --steps 1500 --rules sgd,adam --workers 2 --out here --json".split()
+LINE = [
+    "compare",
+    "digits",
+    "--steps",
+    "1500",
+    "--rules",
+    "sgd,adam",
+    "--workers",
+    "2",
+    "--out",
+    "here",
+    "--json",
+]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals to process groups")
 

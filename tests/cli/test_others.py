@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +21,20 @@ finally:
 
 
 def test_a_report_is_rebuilt_without_torch(fallline: CommandLine, tmp_path: Path):
-    small = "--steps 10 --replicates 2 --rates 2 --seeds 1 --rules sgd,adam --workers 0".split()
+    small = [
+        "--steps",
+        "10",
+        "--replicates",
+        "2",
+        "--rates",
+        "2",
+        "--seeds",
+        "1",
+        "--rules",
+        "sgd,adam",
+        "--workers",
+        "0",
+    ]
     made = fallline("compare", "digits", *small, "--out", "here", "--json")
     page = (tmp_path / "here" / "report.html").read_text(encoding="utf-8")
     done = subprocess.run(
@@ -52,10 +66,14 @@ def test_a_report_is_rebuilt_without_torch(fallline: CommandLine, tmp_path: Path
     assert (tmp_path / "here" / "report.html").read_text(encoding="utf-8") == page
 
 
-def test_everything_has_a_name_and_a_line(fallline: CommandLine):
-    ended = fallline("list", "--json")
-    assert (ended.status, ended.err) == (0, "")
-    found = ended.json()
+def test_everything_has_a_name_and_a_line(fallline: CommandLine, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fallline", "list", "--json"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert fallline("list", "--json").json() == found
     assert list(found) == ["tasks", "rules", "losses", "schedules", "scores"]
     for family, rows in found.items():
         assert rows, family
@@ -76,7 +94,20 @@ def test_what_init_writes_can_be_compared(fallline: CommandLine, tmp_path: Path)
     assert (ended.status, ended.err) == (0, "")
     assert ended.out == "wrote made/here.py; next: fallline compare made/here.py:task\n"
     assert "fallline compare made/here.py:task" in (tmp_path / "made" / "here.py").read_text(encoding="utf-8")
-    small = "--steps 10 --replicates 2 --rates 2 --seeds 1 --rules sgd --workers 0".split()
+    small = [
+        "--steps",
+        "10",
+        "--replicates",
+        "2",
+        "--rates",
+        "2",
+        "--seeds",
+        "1",
+        "--rules",
+        "sgd",
+        "--workers",
+        "0",
+    ]
     compared = fallline(*ended.out.split("fallline ")[-1].split(), *small, "--json")
     assert (compared.status, compared.err) == (0, "")
     assert compared.json()["tasks"] == ["my task"]

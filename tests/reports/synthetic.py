@@ -59,7 +59,13 @@ def runs(made: Sequence[Made], replicates: int) -> Iterator[Record]:
 
 def run(rng: np.random.Generator, arm: Made, replicate: int, stage: str, rate: float, seed: int) -> Record:
     """One run."""
-    tags = {"arm": arm.label, "task": "digits", "replicate": replicate, "stage": stage, "settings": {"lr": rate}}
+    tags = {
+        "arm": arm.label,
+        "task": "digits",
+        "replicate": replicate,
+        "stage": stage,
+        "settings": {"lr": rate},
+    }
     asked = Run(Rule(arm.label, {"lr": rate}), seed=seed, tags=tags)
     end = arm.reach(rate) + 0.006 * rng.normal()
     ends = STEPS if rate < arm.limit else int(rng.integers(12, 60))
@@ -78,14 +84,18 @@ def run(rng: np.random.Generator, arm: Made, replicate: int, stage: str, rate: f
     if stage == "tune":
         return Record(asked, Outcome("finished", STEPS, "", 0.02, numbers))
     numbers |= {"test_loss": float(loss[-1] + 0.01 * rng.normal()), "test_score": end}
-    return Record(asked, Outcome("finished", STEPS, "", 0.02, numbers), series, {"test_score": rng.random(60) < end})
+    return Record(
+        asked, Outcome("finished", STEPS, "", 0.02, numbers), series, {"test_score": rng.random(60) < end}
+    )
 
 
 def result(records: Sequence[Record], made: Sequence[Made], replicates: int) -> dict[str, Any]:
     """The result document of these runs."""
     ranking = sorted((_entry(records, arm, replicates) for arm in made), key=lambda e: -(e["score"] or -1))
     scores = {e["arm"]: np.array(e["seeds"], dtype=float) for e in ranking}
-    comparisons = [_pair("accuracy", "share", a, b, scores[a] - scores[b]) for a, b in combinations(scores, 2)]
+    comparisons = [
+        _pair("accuracy", "share", a, b, scores[a] - scores[b]) for a, b in combinations(scores, 2)
+    ]
     steps = {arm.label: arm.pace * 3.1 for arm in made}
     comparisons += [
         _pair("steps to target", "steps", a, b, steps[a] - steps[b] + 6 * np.sin(np.arange(replicates)))
@@ -93,13 +103,19 @@ def result(records: Sequence[Record], made: Sequence[Made], replicates: int) -> 
     ]
     beaten = {(c["b"], c["a"]) for c in comparisons if c["measure"] == "accuracy" and c["significant"]}
     for entry in ranking:
-        entry["rank"] = 1 + sum(1 for worse, _ in beaten if worse == entry["arm"]) if entry["score"] else len(made)
+        entry["rank"] = (
+            1 + sum(1 for worse, _ in beaten if worse == entry["arm"]) if entry["score"] else len(made)
+        )
         entry["tied_with"] = [
             other for other in scores
             if other != entry["arm"] and not {(other, entry["arm"]), (entry["arm"], other)} & beaten
         ]  # fmt: skip
     leaders = [e["arm"] for e in ranking if e["rank"] == 1]
-    verdict = f"{leaders[0]} has the highest test accuracy" if len(leaders) == 1 else f"{' and '.join(leaders)} tie for the highest test accuracy"
+    verdict = (
+        f"{leaders[0]} has the highest test accuracy"
+        if len(leaders) == 1
+        else f"{' and '.join(leaders)} tie for the highest test accuracy"
+    )
     return {
         "tasks": ["digits"], "metric": "accuracy", "better": "higher", "level": 0.95, "store": "study.db",
         "report": "report.html", "seconds": 61.2, "runs": len(records),
@@ -119,10 +135,15 @@ def _entry(records: Sequence[Record], arm: Made, replicates: int) -> dict[str, A
     def seeds(name: str) -> list[float | None]:
         if not alive:
             return [None] * replicates
-        groups = [[r.outcome.numbers[name] for r in final if r.run.tags["replicate"] == i] for i in range(replicates)]
+        groups = [
+            [r.outcome.numbers[name] for r in final if r.run.tags["replicate"] == i]
+            for i in range(replicates)
+        ]
         return [float(np.mean(group)) for group in groups]
 
-    columns: dict[str, list[float | None]] = {name: [] for name in ("scores", "low", "high", "diverged", "of")}
+    columns: dict[str, list[float | None]] = {
+        name: [] for name in ("scores", "low", "high", "diverged", "of")
+    }
     for rate in arm.rates:
         here = [r for r in own if r.stage == "tune" and r.run.tags["settings"]["lr"] == float(rate)]
         lost = sum(r.outcome.diverged for r in here)
@@ -159,7 +180,11 @@ def _estimate(seeds: Sequence[float | None]) -> dict[str, float | None]:
         return {"score": None, "low": None, "high": None}
     values = np.array(seeds, dtype=float)
     half = 2.26 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.01
-    return {"score": float(values.mean()), "low": float(values.mean() - half), "high": float(values.mean() + half)}
+    return {
+        "score": float(values.mean()),
+        "low": float(values.mean() - half),
+        "high": float(values.mean() + half),
+    }
 
 
 def _pair(measure: str, unit: str, a: str, b: str, difference: np.ndarray) -> dict[str, Any]:
@@ -175,7 +200,15 @@ def _pair(measure: str, unit: str, a: str, b: str, difference: np.ndarray) -> di
 
 
 PROVENANCE = {
-    "command": ["fallline", "compare", "digits", "--rules", "adam,rmsprop,adagrad,momentum,sgd", "--out", "my study"],
+    "command": [
+        "fallline",
+        "compare",
+        "digits",
+        "--rules",
+        "adam,rmsprop,adagrad,momentum,sgd",
+        "--out",
+        "my study",
+    ],
     "code": {"fallline": "0.1.0", "commit": "4f1c2d9", "changed files": 0},
     "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.0"},
     "hardware": {"cpu": "Example CPU, 2 cores", "threads": 2},
@@ -189,7 +222,15 @@ def study(made: Sequence[Made], replicates: int) -> Study:
     """The question."""
     arms = tuple({"arm": arm.label, "rule": Rule(arm.label, {"lr": arm.best})} for arm in made)
     planned = len(made) * replicates * (9 * SEEDS + SEEDS)
-    protocol = {"replicates": replicates, "rates": 9, "seeds": SEEDS, "steps": STEPS, "batch": 32, "metric": "accuracy", "runs": planned}
+    protocol = {
+        "replicates": replicates,
+        "rates": 9,
+        "seeds": SEEDS,
+        "steps": STEPS,
+        "batch": 32,
+        "metric": "accuracy",
+        "runs": planned,
+    }
     return Study("compare", ("digits",), arms, protocol)
 
 

@@ -39,14 +39,14 @@ class Inputs(NamedTuple):
 Told: TypeAlias = dict[str, Tensor]
 MEASURED = ("gradient_norm", "update_ratio")
 Step: TypeAlias = Callable[[Carry, Inputs, Batch], tuple[Carry, Told]]
-Evaluate: TypeAlias = Callable[[Carry, dict[str, Tensor], Batch], Told]
+Evaluate: TypeAlias = Callable[[Carry, dict[str, Tensor], Tensor, Tensor, Batch], Told]
 
 
 def one_step(task: Task, rule: Rule, *, measure: bool) -> Step:
     """The function that takes one run one step further.
 
-    A run whose loss or step is not finite keeps its last finite parameters from then on: it is frozen. With
-    ``measure``, the gradient's norm and the size of the step relative to the parameters are told too.
+    A run whose loss or whose next parameters are not finite keeps its last finite parameters from then on: it is
+    frozen. With ``measure``, the gradient's norm and the size of the step relative to the parameters are told too.
     """
 
     def step(carry: Carry, given: Inputs, columns: Batch) -> tuple[Carry, Told]:
@@ -58,8 +58,9 @@ def one_step(task: Task, rule: Rule, *, measure: bool) -> Step:
         with Noise(given.seed, given.step):
             gradient, (value, buffers) = grad_and_value(loss, has_aux=True)(carry.params)
         direction, state, _ = rules.update(rule, gradient, carry.state, carry.params, given.h)
-        alive = carry.alive & torch.isfinite(value + total(direction))
-        params = {k: torch.where(alive, p + direction[k], p) for k, p in carry.params.items()}
+        after = {k: p + direction[k] for k, p in carry.params.items()}
+        alive = carry.alive & torch.isfinite(value + total(after))
+        params = {k: torch.where(alive, after[k], p) for k, p in carry.params.items()}
         buffers = {k: torch.where(alive, b, carry.buffers[k]) for k, b in buffers.items()}
         told = {"train_loss": value, "alive": alive}
         if measure:
@@ -70,10 +71,16 @@ def one_step(task: Task, rule: Rule, *, measure: bool) -> Step:
 
 
 def one_evaluation(task: Task, rule: Rule) -> Evaluate:
-    """The function that judges one run on some examples: its "loss" and "score", per example where they are."""
+    """The function that judges one run on some examples: its "loss" and "score", per example where they are.
 
-    def evaluate(carry: Carry, loss_h: dict[str, Tensor], columns: Batch) -> Told:
+    ``seed`` and ``place`` are where the noise comes from of a model that is random when it is judged, too.
+    """
+
+    def evaluate(
+        carry: Carry, loss_h: dict[str, Tensor], seed: Tensor, place: Tensor, columns: Batch
+    ) -> Told:
         seen = rules.view(rule, carry.params, carry.state)
-        return task.score(seen, carry.buffers, columns, loss_h)
+        with Noise(seed, place):
+            return task.score(seen, carry.buffers, columns, loss_h)
 
     return evaluate

@@ -117,7 +117,7 @@ def run(
         progress: called with the number of run-steps done since its last call.
 
     >>> from fallline import rules, tasks
-    >>> records = run(tasks.digits(), [Run(rules.sgd(lr=lr)) for lr in (0.1, 1000.0)], steps=20)
+    >>> records = run(tasks.digits(), [Run(rules.sgd(lr=lr)) for lr in (0.1, 1e30)], steps=20)
     >>> [record.outcome.status for record in records]
     ['finished', 'diverged']
     """

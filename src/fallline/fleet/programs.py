@@ -1,7 +1,8 @@
 """From the function of one run to a program for a block of runs: traced once, then called for every step.
 
 ``vmap`` says what the block computes; tracing writes it down as a straight list of tensor operations, so that
-neither ``vmap`` nor autograd is paid for again at each step. The numbers are those of ``vmap``, bit for bit.
+neither ``vmap`` nor autograd is paid for again at each step. Operations whose last digits would depend on a run's
+place in its block are written with others that do not (``steady``).
 
     traced     that list of operations, called by Python
     compiled   the same list, compiled by TorchInductor (needs a C++ compiler; pays for long trainings)
@@ -106,11 +107,14 @@ def _one_by_one(function: Callable[..., Any], in_dims: tuple[Any, ...]) -> Calla
 
 
 def _row(dims: Any, value: Any, i: int) -> Any:
-    """The share of run ``i`` in arguments, as ``in_dims`` say: its own row, or what all runs share."""
+    """The share of run ``i`` in arguments, as ``in_dims`` say: its own row, or what all runs share.
+
+    A row is copied, so that it begins where a tensor of its own would: kernels may round by that.
+    """
     if dims is None:
         return value
     if dims == 0:
-        return pytree.tree_map(lambda t: t[i], value)
+        return pytree.tree_map(lambda t: t[i].clone(memory_format=torch.contiguous_format), value)
     parts = [_row(d, v, i) for d, v in zip(dims, value, strict=True)]
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 

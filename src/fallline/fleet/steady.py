@@ -85,15 +85,15 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
 
 
 def _aligned(t: Tensor) -> bool:
-    return t.stride(0) * t.element_size() % LINE == 0 
+    return len(t) == 1 or t.stride(0) * t.element_size() % LINE == 0
 
 
 def _reduction(op: Any, x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **options: Any) -> Any:
     """A sum over the outermost axis adds up columns side by side, in an order that depends on their number."""
     reduced = sorted({d % x.ndim for d in dims or range(x.ndim)})
     kept = [d for d in range(x.ndim) if d not in reduced]
-    sizes = {d: x.stride(d) for d in range(x.ndim) if x.shape[d] > 1}
-    if not kept or not sizes or max(sizes, key=lambda d: sizes[d]) not in reduced:
+    wide = [d for d in range(x.ndim) if x.shape[d] > 1]
+    if not set(kept) & set(wide) or max(wide, key=x.stride) not in reduced:
         return NotImplemented
     rows = x.permute(*kept, *reduced).reshape(*(x.shape[d] for d in kept), -1).contiguous()
     out = op(rows, [-1], False, **options)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from ..errors import BadStore
 from ..store import Store
 from . import words
-from .comparison import tables
+from .comparison import differences, tables, texts
 from .comparison.curves import curves
 from .comparison.measured import bands, divergences, partial
 from .comparison.ranking import ranking
@@ -20,17 +18,8 @@ from .comparison.rates import rates
 from .comparison.speed import speed
 from .comparison.view import View, read
 from .figure import Figure
-from .html import Markup, element, join
-from .page import Section, description, figure, page, write
-
-_FIRST = (
-    "command",
-    "code",
-    "versions",
-    "hardware",
-    "seeds",
-    "plan",
-)  # provenance that readers look for first
+from .html import Markup, join
+from .page import Section, figure, page, write
 
 
 def write_report(store_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
@@ -45,6 +34,7 @@ def write_report(store_path: str | os.PathLike[str], out_path: str | os.PathLike
 
     Raises:
         BadStore: the store cannot be read, or the report cannot be written.
+        NotFound: there is no such store.
     """
     with Store.open(store_path) as store:
         text = report(store)
@@ -58,151 +48,47 @@ def write_report(store_path: str | os.PathLike[str], out_path: str | os.PathLike
 
 def report(store: Store) -> str:
     """The report of a comparison as HTML."""
-    result = store.result
-    view = partial(store) if result is None else read(result)
+    view = _view(store)
     title = f"Comparison of {words.count(len(view.arms), 'arm')} on {words.listing(view.tasks) or 'a task'}"
     foot = f"{store.path.name} · written by fallline · this page loads nothing from elsewhere"
-    return page(title, _top(view, store), _sections(view, store), foot)
+    return page(title, texts.top(view, store.count()), _sections(view, store), foot)
 
 
 def figures(store: Store) -> list[Figure]:
     """The report's figures, as data."""
+    return [made for _, group in _figures(_view(store), store) for made in group]
+
+
+def _view(store: Store) -> View:
     result = store.result
-    view = partial(store) if result is None else read(result)
-    return [made for group in _figures(view, store).values() for made in group]
+    return partial(store) if result is None else read(result)
 
 
-def _figures(view: View, store: Store) -> dict[str, list[Figure]]:
-    first, pace = ranking(view), speed(view)
+def _figures(view: View, store: Store) -> Iterator[tuple[str, list[Figure]]]:
+    """The figures of each section."""
+    yield "Ranking", _some(ranking(view))
     found = {arm.label: made for arm in view.arms if (made := bands(store, arm.label))}
-    return {
-        "Ranking": [first] if first else [],
-        "Learning curves": curves(view, found),
-        "Sensitivity to the learning rate": rates(view),
-        "Time to target": [pace] if pace else [],
-    }
+    yield "Learning curves", curves(view, found)
+    yield "Sensitivity", rates(view)
+    yield "Time to target", _some(speed(view))
 
 
-# --- parts ------------------------------------------------------------------------------------------------
-
-
-def _top(view: View, store: Store) -> Markup:
-    if not view.finished:
-        return element("p", _unfinished(view, store), class_="verdict")
-    verdict = view.verdict or "The study has no verdict."
-    return join([element("p", verdict, class_="verdict"), _facts(view)])
-
-
-def _unfinished(view: View, store: Store) -> str:
-    planned = view.protocol.get("runs")
-    of = f" of {planned:,}" if isinstance(planned, int) else ""
-    return (
-        f"This study is not finished: it holds {store.count():,}{of} runs. What they show so far is below; a ranking is made "
-        "of whole studies only."
-    )
-
-
-def _facts(view: View) -> Markup:
-    facts = [
-        (view.metric, f"{view.better} is better"),
-        (str(view.replicates), "replicates of the whole protocol") if view.replicates else None,
-        (f"{view.runs:,}", "runs") if isinstance(view.runs, int) else None,
-        (words.seconds(view.seconds), "of training and judging") if words.known(view.seconds) else None,
-    ]
-    return element("ul", [element("li", element("b", f[0]), " ", f[1]) for f in facts if f], class_="facts")
+def _some(made: Figure | None) -> list[Figure]:
+    return [] if made is None else [made]
 
 
 def _sections(view: View, store: Store) -> Iterator[Section]:
     numbers = count(1)
-    drawn = {
-        name: join(figure(made, next(numbers)) for made in group)
-        for name, group in _figures(view, store).items()
-    }
-    lost = divergences(store)
-    table = tables.ranking_table(view) if view.finished and view.arms else Markup()
-    yield Section("Ranking", join([table, _notes(view), drawn["Ranking"]]))
-    for name in ("Learning curves", "Sensitivity to the learning rate", "Time to target"):
-        yield Section(name, drawn[name])
-    yield Section("What diverged", _diverged(view, lost))
+    before = {"Ranking": join([tables.ranking_table(view), texts.notes(view)])}
+    for heading, group in _figures(view, store):
+        drawn = [figure(made, next(numbers)) for made in group]
+        yield Section(heading, join([before.get(heading), drawn]))
+    yield Section("What diverged", tables.diverged(view, divergences(store)))
     yield Section("Findings", tables.findings(view))
-    yield Section("Pairwise differences", _differences(view))
-    yield Section("How it was judged", _protocol(view))
-    yield Section("Provenance", _provenance(store.provenance))
-    yield Section("How to reproduce", _reproduce(view, store))
-
-
-def _notes(view: View) -> Markup | None:
-    return element("ul", [element("li", note) for note in view.notes], class_="notes") if view.notes else None
-
-
-def _diverged(view: View, found: Mapping[str, Any]) -> Markup:
-    return join([element("h3", tables.diverged_conclusion(view, found)), tables.diverged_table(view, found)])
-
-
-def _differences(view: View) -> Markup:
-    if not view.differences:
-        return Markup()
-    return join([element("h3", tables.differences_conclusion(view)), *tables.difference_tables(view)])
-
-
-def _protocol(view: View) -> Markup:
-    return (
-        join([element("p", protocol_words(view)), description(view.protocol)]) if view.protocol else Markup()
+    yield Section("Pairwise differences", differences.pairwise(view))
+    yield Section("Against the baseline", differences.baseline(view))
+    yield Section("How it was judged", texts.protocol(view))
+    yield Section("Provenance", texts.provenance(store.provenance))
+    yield Section(
+        "How to reproduce", texts.reproduce(store.provenance, store.path.name) if view.arms else Markup()
     )
-
-
-def protocol_words(view: View) -> str:
-    """The protocol in sentences, as far as it is known."""
-    given = view.protocol
-    parts = []
-    if "replicates" in given:
-        parts.append(
-            f"The whole protocol, tuning included, was repeated {given['replicates']} times on seeds of its own."
-        )
-    if "rates" in given and "seeds" in given:
-        tuned = f"Each time, every arm was tuned over {given['rates']} learning rates with {given['seeds']} seeds each"
-        parts.append(
-            f"{tuned}, its setting was chosen on validation, and it was trained again on fresh seeds and judged on test."
-        )
-    if "steps" in given:
-        batch = f" on batches of {given['batch']}" if "batch" in given else ""
-        parts.append(f"A run takes {given['steps']:,} steps{batch}.")
-    parts.append(f"Intervals ({view.level:.0%}) and tests are over replicates, which are paired across arms.")
-    return " ".join(parts)
-
-
-def _provenance(given: Mapping[str, Any]) -> Markup:
-    order = [name for name in _FIRST if name in given] + [name for name in given if name not in _FIRST]
-    shown = {name: _command(given[name]) if name == "command" else given[name] for name in order}
-    return description(shown) if shown else Markup()
-
-
-def _reproduce(view: View, store: Store) -> Markup:
-    command = store.provenance.get("command")
-    lines = []
-    if not view.finished:
-        lines += [
-            element("p", "Finish this study:"),
-            _code(f"fallline resume {shlex.quote(store.path.name)}"),
-        ]
-    if command:
-        lines += [
-            element(
-                "p",
-                "Run the study again; the same versions on the same kind of machine give the same numbers:",
-            )
-        ]
-        lines += [_code(_command(command))]
-    lines += [
-        element("p", "Draw this report again:"),
-        _code(f"fallline report {shlex.quote(store.path.name)}"),
-    ]
-    return join(lines)
-
-
-def _command(command: Any) -> str:
-    return shlex.join(str(part) for part in command) if isinstance(command, (list, tuple)) else str(command)
-
-
-def _code(text: str) -> Markup:
-    return element("pre", element("code", text))

@@ -1,14 +1,12 @@
-"""Panels drawn as inline SVG: colors are the page's variables, text stays text, and ids belong to one figure.
+"""Panels drawn as inline SVG.
 
-matplotlib lays out and draws, through its objects and never through pyplot, so nothing global is left behind. It
-draws in stand-in colors; these become ``var(--name, light color)``, so that one drawing serves light pages, dark
-pages and, cut out of its page, a paper.
+matplotlib lays out and draws, through its objects and never through pyplot, so nothing global is left behind;
+:mod:`fallline.reports.inline` then fits what it wrote into a page.
 """
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,17 +16,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
-from matplotlib.markers import MarkerStyle
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ..errors import BadValue
 from . import palette, words
 from .figure import Array, Mark, Panel, Scale
-from .html import Markup, element, readable
+from .html import Markup, readable
+from .inline import STAND_IN, inline
 
-_STAND_IN = {name: f"#fe{i:02x}dc" for i, name in enumerate(palette.names())}
 _SMALL, _NORMAL = 11.0, 12.0  # CSS pixels
 _ROW_LABEL = 46  # characters that fit above a row
-_SETTINGS = {
+_SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fallline",
     "font.size": _SMALL,
@@ -48,8 +47,9 @@ def draw(panel: Panel, ident: str) -> Markup:
     width, height = panel.size
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has the font
-        canvas = Canvas(figsize=(width / 72, height / 72), layout="constrained")
-        canvas.get_layout_engine().set(w_pad=2 / 72, h_pad=2 / 72)  # type: ignore[union-attr]
+        canvas = Canvas(
+            figsize=(width / 72, height / 72), layout=ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72)
+        )
         axes = canvas.add_subplot()
         _draw_rows(axes, panel.rows) if panel.rows else _draw_axis(axes, "y", panel.y or Scale(""))
         _draw_axis(axes, "x", panel.x)
@@ -59,7 +59,7 @@ def draw(panel: Panel, ident: str) -> Markup:
         _set_ends(axes, panel)
         file = io.StringIO()
         FigureCanvasSVG(canvas).print_svg(file, metadata={"Date": None})
-    return _embed(file.getvalue(), panel, ident)
+    return inline(file.getvalue(), panel, ident)
 
 
 # --- axes -------------------------------------------------------------------------------------------------
@@ -70,15 +70,15 @@ def _frame(axes: Axes, panel: Panel) -> None:
     axes.figure.patch.set_visible(False)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_edgecolor(_STAND_IN["muted"])
+        spine.set_edgecolor(STAND_IN["muted"])
         spine.set_linewidth(0.7)
-    axes.tick_params(which="both", length=0, pad=4, labelcolor=_STAND_IN["muted"], labelsize=_SMALL)
-    axes.tick_params(axis="x", which="major", length=3, width=0.7, color=_STAND_IN["muted"])
-    axes.grid(axis="x" if panel.rows else "y", color=_STAND_IN["line"], linewidth=0.7)
+    axes.tick_params(which="both", length=0, pad=4, labelcolor=STAND_IN["muted"], labelsize=_SMALL)
+    axes.tick_params(axis="x", which="major", length=3, width=0.7, color=STAND_IN["muted"])
+    axes.grid(axis="x" if panel.rows else "y", color=STAND_IN["line"], linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_xlabel(panel.x.label, color=_STAND_IN["muted"], fontsize=_SMALL, labelpad=5)
+    axes.set_xlabel(panel.x.label, color=STAND_IN["muted"], fontsize=_SMALL, labelpad=5)
     if panel.y is not None and panel.y.label:  # above its axis, where it reads without turning the head
-        axes.set_title(panel.y.label, loc="left", x=0, color=_STAND_IN["muted"], fontsize=_SMALL, pad=8)
+        axes.set_title(panel.y.label, loc="left", x=0, color=STAND_IN["muted"], fontsize=_SMALL, pad=8)
 
 
 def _draw_axis(axes: Axes, which: str, scale: Scale) -> None:
@@ -87,7 +87,7 @@ def _draw_axis(axes: Axes, which: str, scale: Scale) -> None:
         getattr(axes, f"set_{which}scale")("log")
         decades = abs(np.log10((scale.high or 10) / (scale.low or 1)))
         subs = (1, 2, 5) if decades <= 1.2 else (1, 3) if decades <= 2.2 else (1,)
-        axis.set_major_locator(LogLocator(subs=subs, numticks=max(int(axes.get_figure().get_figwidth() * 1.2), 4)))
+        axis.set_major_locator(LogLocator(subs=subs, numticks=4 if axes.bbox.width < 300 else 8))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: words.trim(value, 2)))
     else:
@@ -109,7 +109,7 @@ def _draw_rows(axes: Axes, rows: Sequence[str]) -> None:
     for i, name in enumerate(rows):
         axes.annotate(
             words.shorten(readable(name), _ROW_LABEL), (0, i), (0, 7), ("axes fraction", "data"),
-            textcoords="offset points", fontsize=_NORMAL, color=_STAND_IN["ink"], va="bottom",
+            textcoords="offset points", fontsize=_NORMAL, color=STAND_IN["ink"], va="bottom",
         )  # fmt: skip
 
 
@@ -119,8 +119,8 @@ def _draw_rows(axes: Axes, rows: Sequence[str]) -> None:
 def _look(mark: Mark) -> tuple[str, float]:
     """The color and the opacity of a mark."""
     if mark.role == "context":
-        return _STAND_IN["line" if mark.style is None else palette.color(mark.style)], 1
-    return _STAND_IN[palette.color(mark.style)], 0.45 if mark.role == "faint" else 1
+        return STAND_IN["line" if mark.style is None else palette.color(mark.style)], 1
+    return STAND_IN[palette.color(mark.style)], 0.45 if mark.role == "faint" else 1
 
 
 def _line(axes: Axes, mark: Mark, order: float) -> None:
@@ -133,9 +133,8 @@ def _line(axes: Axes, mark: Mark, order: float) -> None:
 
 
 def _band(axes: Axes, mark: Mark, order: float) -> None:
-    axes.fill_between(
-        mark.x, mark.low, mark.high, color=_look(mark)[0], alpha=0.16, linewidth=0, zorder=order
-    )
+    low, high = _span(mark)
+    axes.fill_between(mark.x, low, high, color=_look(mark)[0], alpha=0.16, linewidth=0, zorder=order)
 
 
 def _points(axes: Axes, mark: Mark, order: float) -> None:
@@ -144,7 +143,7 @@ def _points(axes: Axes, mark: Mark, order: float) -> None:
     axes.plot(
         mark.x, mark.y, linestyle="none", marker="o" if faint else palette.marker(mark.style), zorder=order, alpha=alpha,
         markersize=3.4 if faint else palette.size(mark.style), markerfacecolor=color, markeredgewidth=0 if faint else 1.1,
-        markeredgecolor=_STAND_IN["paper"],
+        markeredgecolor=STAND_IN["paper"],
     )  # fmt: skip
 
 
@@ -158,35 +157,25 @@ def _crosses(axes: Axes, mark: Mark, order: float) -> None:
 
 
 def _whiskers(axes: Axes, mark: Mark, order: float) -> None:
-    axes.hlines(
-        mark.y, mark.low, mark.high, color=_look(mark)[0], linewidth=2.0, zorder=order, capstyle="round"
-    )
+    low, high = _span(mark)
+    axes.hlines(mark.y, low, high, color=_look(mark)[0], linewidth=2.0, zorder=order, capstyle="round")
 
 
 def _arrow(marker: str) -> Callable[[Axes, Mark, float], None]:
     def draw_arrow(axes: Axes, mark: Mark, order: float) -> None:
         color = _look(mark)[0]
-        axes.plot(
-            mark.x,
-            mark.y,
-            linestyle="none",
-            marker=marker,
-            markersize=7,
-            color=color,
-            markeredgewidth=0,
-            zorder=order,
-        )
+        axes.plot(mark.x, mark.y, marker, markersize=8, color=color, markeredgewidth=0, zorder=order)
 
     return draw_arrow
 
 
 def _hline(axes: Axes, mark: Mark, order: float) -> None:
     for y in mark.y:
-        axes.axhline(y, color=_STAND_IN["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=order)
+        axes.axhline(y, color=STAND_IN["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=order)
 
 
 def _vspan(axes: Axes, mark: Mark, order: float) -> None:
-    for low, high in zip(_array(mark.low), _array(mark.high), strict=True):
+    for low, high in zip(*_span(mark), strict=True):
         axes.axvspan(low, high, color=_look(mark)[0], alpha=0.1, linewidth=0, zorder=order)
 
 
@@ -194,78 +183,17 @@ def _text(axes: Axes, mark: Mark, order: float) -> None:
     for x, y, text in zip(mark.x, mark.y, mark.text, strict=True):
         axes.annotate(
             readable(text), (x, y), (8, 0), textcoords="offset points", fontsize=_SMALL, va="center", zorder=order,
-            color=_STAND_IN["muted" if mark.role == "context" else "ink"], annotation_clip=False,
+            color=STAND_IN["muted" if mark.role == "context" else "ink"], annotation_clip=False,
         )  # fmt: skip
 
 
-def _array(value: Array | None) -> Array:
-    return np.empty(0) if value is None else value
+def _span(mark: Mark) -> tuple[Array, Array]:
+    if mark.low is None or mark.high is None:
+        raise BadValue(f"a mark of shape {mark.shape!r} needs low and high, the ends that it spans")
+    return mark.low, mark.high
 
 
 _SHAPES: dict[str, Callable[[Axes, Mark, float], None]] = {
     "line": _line, "band": _band, "points": _points, "crosses": _crosses, "whiskers": _whiskers, "hline": _hline,
     "vspan": _vspan, "text": _text, "left": _arrow("<"), "right": _arrow(">"),
 }  # fmt: skip
-
-
-# --- from matplotlib's file to an element -----------------------------------------------------------------
-
-
-def _embed(svg: str, panel: Panel, ident: str) -> Markup:
-    body = re.sub(
-        r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
-    )
-    body = body[body.index(">") + 1 : body.rindex("</svg>")]
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r"<[^>]+>", lambda tag: _tidy(tag[0], ident), body)
-    for name, stand_in in _STAND_IN.items():
-        body = body.replace(stand_in, f"var(--{name}, {palette.names()[name][0]})")
-    described = [element("title", panel.title or panel.x.label, id=f"{ident}-title")]
-    if panel.alt:
-        described.append(element("desc", panel.alt, id=f"{ident}-desc"))
-    return element(
-        "svg", *described, Markup(re.sub(r"\n\s*", "\n", body)), xmlns="http://www.w3.org/2000/svg", role="img",
-        viewBox="0 0 {:g} {:g}".format(*panel.size), style=f"max-width: {panel.size[0] * 1.15:g}px",
-        aria_labelledby=f"{ident}-title", aria_describedby=f"{ident}-desc" if panel.alt else None,
-        font_family="system-ui, Helvetica, Arial, sans-serif",
-    )  # fmt: skip
-
-
-def _tidy(tag: str, ident: str) -> str:
-    """One tag with ids of its own, the page's font, and coordinates to a hundredth of a pixel."""
-    tag = re.sub(r'\bid="', f'id="{ident}-', tag)
-    tag = re.sub(r'(?:xlink:)?href="#', f'href="#{ident}-', tag)
-    tag = re.sub(r"url\(#", f"url(#{ident}-", tag)
-    tag = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", tag)
-    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
-    tag = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag)
-    return re.sub(r"(\d+\.\d{2})\d+", r"\1", tag)
-
-
-def swatch(style: int, *, line: bool = True) -> Markup:
-    """An arm's line and marker, small, for legends and tables."""
-    shape = MarkerStyle(palette.marker(style))
-    path = shape.get_path().transformed(shape.get_transform())
-    outline = "".join(
-        _command(code, points) for points, code in path.iter_segments(curves=True, simplify=False)
-    )
-    name, size = palette.color(style), palette.size(style)
-    paint = f"var(--{name}, {palette.names()[name][0]})"
-    dashes = " ".join(f"{d * 1.8:g}" for d in palette.dash(style)) or None
-    stroke = (
-        element("path", d="M1 6H27", stroke=paint, stroke_width="1.8", stroke_dasharray=dashes)
-        if line
-        else None
-    )
-    dot = element(
-        "path", d=outline, fill=paint, transform=f"translate({14 if line else 6} 6) scale(6.5 -6.5)"
-    )
-    return element(
-        "svg", stroke, dot, class_="swatch", viewBox=f"0 0 {28 if line else 12} 12", width=28 if line else 12, height=12,
-        aria_hidden="true",
-    )  # fmt: skip
-
-
-def _command(code: Any, points: Any) -> str:
-    letter = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}[int(code)]
-    return letter if letter == "Z" else letter + " ".join(f"{p:.3f}" for p in points)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from . import palette, words
-from .draw_svg import draw, swatch
+from .draw_svg import draw
 from .figure import Figure, Panel
 from .html import Child, Markup, breakable, element, join
+from .inline import swatch
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser that keeps to this loads nothing
 
@@ -112,7 +113,9 @@ def figure(data: Figure, number: int) -> Markup:
 
 def _panel(panel: Panel, ident: str) -> Markup:
     heading = element(
-        "h4", swatch(panel.style) if panel.style is not None else None, element("span", breakable(panel.title))
+        "h4",
+        swatch(panel.style) if panel.style is not None else None,
+        element("span", breakable(panel.title)),
     )
     return element("div", heading if panel.title else None, draw(panel, ident), class_="panel")
 
@@ -149,7 +152,9 @@ def table(
                 class_="quiet" if at in quieted else None)
         for at, row in enumerate(rows)
     ]  # fmt: skip
-    grid = element("table", element("caption", element("div", caption)), element("thead", top), element("tbody", body))
+    grid = element(
+        "table", element("caption", element("div", caption)), element("thead", top), element("tbody", body)
+    )
     return element("div", grid, class_="scroll", tabindex="0", role="group", aria_label="table")
 
 

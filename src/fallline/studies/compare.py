@@ -133,8 +133,11 @@ class Compared:
     """All that a comparison obtained, for analysis.
 
     Args:
+        tasks: what was trained.
+        protocol: how.
         tuned: what tuning found, one for each arm.
         finals: for each arm and replicate, the judged runs on fresh seeds; none where nothing was eligible.
+        grown: how often the ranges grew.
     """
 
     tasks: tuple[Task, ...]

@@ -60,8 +60,8 @@ def _band(band: Band, arm: Arm) -> Mark:
 
 def _line(band: Band, style: int) -> list[Mark]:
     """The median, with the arm's sign at a few places that differ from arm to arm."""
-    last = len(band.steps) - 1
-    places = np.unique(np.linspace(last * (0.2 + 0.04 * (style % TOGETHER)), last, 3).astype(int))
+    shares = (0.18 + 0.05 * (style % TOGETHER), 0.55 + 0.05 * (style % TOGETHER), 1.0)
+    places = np.unique(np.searchsorted(band.steps, band.steps[-1] * np.array(shares)))
     signs = Mark("points", band.steps[places], band.middle[places], style=style)
     return [Mark("line", band.steps, band.middle, style=style), signs]
 
@@ -101,24 +101,21 @@ def _caption(found: Bands) -> str:
 
 
 def _conclusion(view: View, found: Bands, quantity: str) -> str:
-    ends = {
-        arm.label: found[arm.label][quantity].middle
-        for arm in view.arms
-        if quantity in found.get(arm.label, {})
+    """Where the curves end: what was seen, as the validation set is no test."""
+    shown = {
+        arm.label: found[arm.label][quantity] for arm in view.arms if quantity in found.get(arm.label, {})
     }
-    upward = quantity == "validation_score" and view.better == "higher"
-    order = sorted(ends, key=lambda label: -ends[label][-1] if upward else ends[label][-1])
+    end = max(band.steps[-1] for band in shown.values())
+    ends = {label: band.middle for label, band in shown.items() if band.steps[-1] == end}
+    order = sorted(ends, key=lambda label: float(ends[label][-1]))
     name = f"validation {view.metric}" if quantity == "validation_score" else "validation loss"
-    best, last = order[0], order[-1]
-    if len(order) == 1:
-        return f"{best} ends at a median {name} of {words.number(ends[best][-1])}"
-    sentence = (
-        f"{best} ends with the {'highest' if upward else 'lowest'} median {name}, {words.number(ends[best][-1])}, and "
-        f"{last} with the {'lowest' if upward else 'highest'}, {words.number(ends[last][-1])}"
-    )
+    low, high = (f"{words.number(ends[label][-1])} ({label})" for label in (order[0], order[-1]))
+    sentence = f"The median {name} ends {f'between {low} and {high}' if len(order) > 1 else f'at {low}'}"
     risen = [
         label
         for label in order
         if quantity == "validation_loss" and ends[label][-1] > 1.1 * ends[label].min() > 0
     ]
-    return f"{sentence}; it rises again for {words.listing(risen)}" if risen else sentence
+    lost = [label for label in shown if label not in ends]
+    sentence += f"; it rises again for {words.listing(risen)}" if risen else ""
+    return sentence + (f"; every run of {words.listing(lost)} diverges" if lost else "")

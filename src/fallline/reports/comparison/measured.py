@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Divergence:
     """The runs of one arm that left the finite numbers, by stage, and the first of them."""
 
     counts: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
-    rates: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
     first_step: int | None = None
     sentence: str = ""
 
@@ -42,17 +42,18 @@ class Divergence:
         if not outcome.diverged:
             return
         self.counts[record.stage][0] += 1
-        rate = rate_of(record)
-        if rate is not None:
-            self.rates.append(rate)
+        found = searched(record)
+        if found is not None:
+            self.values.append(found[1])
         if self.first_step is None or outcome.step < self.first_step:
             self.first_step, self.sentence = outcome.step, outcome.sentence
 
 
-def rate_of(record: Record) -> float | None:
-    """The learning rate that was searched, from the run's tags."""
-    rate = (record.run.tags.get("settings") or {}).get("lr")
-    return float(rate) if isinstance(rate, (int, float)) else None
+def searched(record: Record) -> tuple[str, float] | None:
+    """The number that was searched, from the run's tags: its path and the run's value."""
+    settings = record.run.tags.get("settings") or {}
+    found = [(str(name), float(v)) for name, v in settings.items() if isinstance(v, (int, float))]
+    return found[0] if len(found) == 1 else None
 
 
 def bands(store: Store, arm: str) -> dict[str, Band]:
@@ -92,33 +93,35 @@ def divergences(store: Store) -> dict[str, Divergence]:
 def partial(store: Store) -> View:
     """The view of a study that is not finished: no ranking, but what its runs show so far."""
     study = store.study
-    scores: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    labels = [str(arm["arm"]) for arm in study.arms if "arm" in arm]
+    found: dict[str, dict[float, list[float]]] = {}
+    names: dict[str, str] = {}
+    for label in (arm.get("label") or arm.get("arm") for arm in study.arms):
+        found[str(label)] = {}
     for record in store.records(series=False, examples=False):
-        if record.arm not in labels:
-            labels.append(record.arm)
-        rate = rate_of(record)
-        if record.stage == "tune" and rate is not None:
+        scores = found.setdefault(record.arm, {})
+        setting = searched(record)
+        if record.stage == "tune" and setting is not None:
+            names[record.arm] = setting[0]
             score = record.outcome.numbers.get("validation_score", np.nan)
-            scores[record.arm][rate].append(np.nan if record.outcome.diverged else score)
-    arms = tuple(Arm(label, i, rates=_rates(scores[label])) for i, label in enumerate(labels))
-    protocol = dict(study.protocol)
-    better = str(protocol.get("better", "higher"))
-    return View(
-        study.tasks, str(protocol.get("metric", "score")), arms, better, protocol=protocol, finished=False
+            scores.setdefault(setting[1], []).append(np.nan if record.outcome.diverged else score)
+    arms = tuple(
+        Arm(label, i, rates=_rates(scores, names.get(label, "lr")))
+        for i, (label, scores) in enumerate(found.items())
     )
+    metric, better = (str(study.protocol.get(*pair)) for pair in (("metric", "score"), ("better", "higher")))
+    return View(study.tasks, metric, arms, better, protocol=study.protocol, finished=False)
 
 
-def _rates(found: dict[float, list[float]]) -> Rates | None:
+def _rates(found: Mapping[float, Sequence[float]], name: str) -> Rates | None:
     if not found:
         return None
     values = sorted(found)
-    tables: list[Any] = [np.array(found[value]) for value in values]
+    tables = [np.array(found[value]) for value in values]
     finite = [table[np.isfinite(table)] for table in tables]
     lowest, mean, highest = (_each(finite, function) for function in (np.min, np.mean, np.max))
     diverged = np.array([float(np.isnan(table).sum()) for table in tables])
     return Rates(
-        np.array(values), mean, lowest, highest, diverged, np.array([float(len(table)) for table in tables])
+        np.array(values), mean, lowest, highest, diverged, np.array([float(len(t)) for t in tables]), name
     )
 
 

@@ -23,10 +23,14 @@ def ranking(view: View) -> Figure | None:
     if any(arm.loss.known for arm in view.arms) and "loss" not in view.metric:
         panels.append(_panel(view, "test loss (lower is better)", lambda arm: arm.loss))
     caption = (
-        f"Signs and bars: mean and {view.level:.0%} interval over {_replicates(view)}; dots: the replicates. The "
-        "shaded strip is the interval of the arm on top. Differences are tested in pairs, so two arms may differ "
-        "although their intervals overlap; the pairwise differences below decide."
+        f"Signs and bars: mean and {view.level:.0%} interval; dots: {_replicates(view)}. Intervals are over replicates "
+        "and, where all arms share their test examples, over those too."
     )
+    if len(view.arms) > 1:
+        caption += (
+            " Shaded: the interval of the arm on top. Differences are tested in pairs, so two arms may differ although "
+            "their intervals overlap: the pairwise differences decide."
+        )
     return Figure("ranking", conclusion(view), tuple(panels), caption)
 
 
@@ -95,7 +99,7 @@ def _panel(view: View, label: str, measure: Callable[[Arm], Estimate]) -> Panel:
     low, high = padded(everything)
     marks: list[Mark] = []
     first = next((arm for arm, e in zip(view.arms, estimates, strict=True) if e.known), None)
-    if first is not None:
+    if first is not None and len(view.arms) > 1:
         marks.append(
             Mark("vspan", low=_one(measure(first).low), high=_one(measure(first).high), style=first.style)
         )

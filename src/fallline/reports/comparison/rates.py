@@ -5,60 +5,98 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import words
-from ..figure import Array, Figure, Mark, Panel, Scale
-from .ends import bulk
+from ..figure import Figure, Mark, Panel, Scale
+from .ends import bulk, padded
 from .ranking import ROW
 from .view import Arm, Rates, View, Working
 
 _SMALL = (272, 196)
-_RATE = "learning rate, log scale"
 
 
 def rates(view: View) -> list[Figure]:
-    """The working range of every arm, one row each, and the score at every learning rate, one panel each."""
+    """The working range of every arm, one row each, and the score at every value searched, one panel each."""
     arms = [arm for arm in view.arms if arm.rates is not None]
     if not arms:
         return []
-    low, high = _ends(arms)
-    found = [_panels(view, arms, Scale(_RATE, log=True, low=low, high=high))]
+    found = [_panels(view, arms, _axis(arms))]
     if any(arm.working for arm in arms) and np.isfinite(view.target):
-        found.insert(0, _working(view, arms, Scale(_RATE, log=True, low=low, high=high)))
+        found.insert(0, _working(view, arms, _axis(arms)))
     return found
 
 
-def _ends(arms: Sequence[Arm]) -> tuple[float, float]:
+def searched_name(arms: Sequence[Arm]) -> str:
+    """What was searched, in words: the learning rate where that is it."""
+    names = {arm.rates.name.split(".")[-1] for arm in arms if arm.rates}
+    return "learning rate" if names == {"lr"} else names.pop() if len(names) == 1 else "value searched"
+
+
+def _axis(arms: Sequence[Arm]) -> Scale:
     every = np.concatenate([arm.rates.values for arm in arms if arm.rates])
-    every = every[every > 0]
-    return (float(every.min()) / 1.6, float(every.max()) * 1.6) if len(every) else (0.1, 10.0)
+    name = searched_name(arms)
+    if every.min() <= 0:
+        low, high = padded(every)
+        return Scale(name, low=low, high=high)
+    return Scale(f"{name}, log scale", log=True, low=float(every.min()) / 1.6, high=float(every.max()) * 1.6)
 
 
 # --- the working range ------------------------------------------------------------------------------------
 
 
 def _working(view: View, arms: Sequence[Arm], x: Scale) -> Figure:
-    marks = [mark for i, arm in enumerate(arms) for mark in _row(i, arm, x)]
+    where = tuple(mark for i, arm in enumerate(arms) for mark in _row(i, arm))
     said = [f"{arm.label}: {spoken(arm.working)}" for arm in arms]
-    panel = Panel(
-        x, None, tuple(marks), alt=f"Learning rates that reach the target. {'; '.join(said)}.",
-        rows=tuple(arm.label for arm in arms), size=(848, ROW * len(arms) + 56),
-    )  # fmt: skip
+    alt = f"{words.first_up(searched_name(arms))} at which the target is reached. {'; '.join(said)}."
+    rows, size = tuple(arm.label for arm in arms), (424, ROW * len(arms) + 56)
+    panels = Panel(x, None, where, alt=alt, rows=rows, size=size), _widths(arms)
     caption = (
-        f"Bars: the learning rates at which the mean validation {view.metric} reaches the target, "
-        f"{words.number(view.target)}; sign: the rate that was chosen. An arrow marks a range that goes on beyond the "
-        "rates that were searched (the gray line), so its width is a lower bound."
+        f"Left: where the mean validation {view.metric} reaches the target, {words.trim(view.target, 4)}; sign: the setting "
+        "that was chosen; gray: what was searched. An arrow marks a range that is still open where the search ended, so "
+        f"its width is a lower bound. Right: the width, mean and {view.level:.0%} interval over replicates."
     )
-    return Figure("working", _range_conclusion(arms), (panel,), caption, columns=1)
+    return Figure("working", _range_conclusion(view, arms), panels, caption)
 
 
-def _row(i: int, arm: Arm, x: Scale) -> list[Mark]:
+def _widths(arms: Sequence[Arm]) -> Panel:
+    marks: list[Mark] = []
+    found = [arm.working for arm in arms]
+    ends = np.array([[w.decades, w.decades_low, w.decades_high] for w in found if w])
+    for i, arm in enumerate(arms):
+        at, width = np.array([float(i)]), arm.working
+        if width is None:
+            marks.append(Mark("text", np.zeros(1), at, text=("does not reach the target",), role="context"))
+            continue
+        value = np.array([width.decades])
+        marks.append(
+            Mark(
+                "whiskers",
+                value,
+                at,
+                np.array([width.decades_low]),
+                np.array([width.decades_high]),
+                style=arm.style,
+            )
+        )
+        marks.append(Mark("points", value, at, style=arm.style))
+        right = np.array([np.fmax(width.decades, width.decades_high)])
+        marks.append(Mark("text", right, at, text=(_over(width, "≥ "),), role="context"))
+    said = [f"{arm.label} {_over(arm.working) if arm.working else 'none'}" for arm in arms]
+    return Panel(
+        Scale("width of the working range (decades)", low=0.0, high=float(np.nanmax(ends)) * 1.2), None, tuple(marks),
+        alt=f"Width of the working range in decades: {'; '.join(said)}.", rows=tuple(arm.label for arm in arms),
+        size=(424, ROW * len(arms) + 56),
+    )  # fmt: skip
+
+
+def _row(i: int, arm: Arm) -> list[Mark]:
     searched = arm.rates.values if arm.rates is not None else np.empty(0)
     at = np.array([float(i)])
     marks = [Mark("whiskers", searched[:1], at, searched[:1], searched[-1:], role="context")]
     chosen = _chosen(arm)
     if arm.working is None:
-        return [*marks, Mark("text", searched[-1:], at, text=("does not reach the target",), role="context")]
+        return marks
     low, high = np.array([arm.working.low]), np.array([arm.working.high])
     marks.append(Mark("whiskers", low, at, low, high, style=arm.style))
     for end, is_open, shape in ((low, arm.working.open_low, "left"), (high, arm.working.open_high, "right")):
@@ -66,48 +104,34 @@ def _row(i: int, arm: Arm, x: Scale) -> list[Mark]:
             marks.append(Mark(shape, end, at, style=arm.style))
     if chosen is not None:
         marks.append(Mark("points", np.array([chosen]), at, style=arm.style))
-    end = max(arm.working.high, float(searched[-1]))
-    marks.append(Mark("text", np.array([end]), at, text=(decades(arm.working),), role="context"))
     return marks
-
-
-def decades(working: Working | None) -> str:
-    """The width of a working range; at least, where the search ended inside it.
-
-    >>> decades(Working(0.001, 0.1, 2.0, open_high=True))
-    '≥ 2.0 decades'
-    """
-    if working is None:
-        return words.UNKNOWN
-    return f"{'≥ ' if working.open else ''}{working.decades:.1f} decades"
 
 
 def spoken(working: Working | None) -> str:
     """A working range in a sentence."""
     if working is None:
-        return "no learning rate reaches the target"
+        return "no setting reaches the target"
     ends = f"{words.trim(working.low, 2)} to {words.trim(working.high, 2)}"
     return f"{'at least ' if working.open else ''}{working.decades:.1f} decades, {ends}"
 
 
-def _range_conclusion(arms: Sequence[Arm]) -> str:
+def _range_conclusion(view: View, arms: Sequence[Arm]) -> str:
     wide = sorted(
-        (arm for arm in arms if arm.working), key=lambda arm: -(arm.working.decades if arm.working else 0)
+        ((arm.label, arm.working) for arm in arms if arm.working), key=lambda pair: -pair[1].decades
     )
     never = [arm.label for arm in arms if not arm.working]
-    if not wide:
-        return "No arm reaches the target at any learning rate that was searched"
-    first, last = wide[0], wide[-1]
-    sentence = f"{first.label} works over {_over(first.working)} of learning rate"
-    if last is not first:
-        sentence += f", {last.label} over {_over(last.working).removesuffix(' decades')}"
+    (first, widest), (last, narrowest) = wide[0], wide[-1]
+    sentence = f"{first} works over {_over(widest)} decades of {searched_name(arms)}"
+    if last != first:
+        sentence += f", {last} over {_over(narrowest)}"
+        sentence += ": no difference is significant" if view.ties("working range") else ""
     if never:
         sentence += f"; {words.listing(never)} {'reaches' if len(never) == 1 else 'reach'} the target nowhere"
     return sentence
 
 
-def _over(working: Working | None) -> str:
-    return "" if working is None else f"{'at least ' if working.open else ''}{working.decades:.1f} decades"
+def _over(working: Working, at_least: str = "at least ") -> str:
+    return f"{at_least if working.open else ''}{working.decades:.1f}"
 
 
 # --- the score at every rate ------------------------------------------------------------------------------
@@ -152,8 +176,9 @@ def _crosses(found: Rates, style: int) -> list[Mark]:
     ]
 
 
-def _diverged(found: Rates) -> tuple[Array, Array]:
-    return found.diverged > 0, (found.diverged > 0) & (found.diverged >= found.of)
+def _diverged(found: Rates) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    some = found.diverged > 0
+    return some, some & (found.diverged >= found.of)
 
 
 def _alt(arm: Arm, found: Rates) -> str:
@@ -161,7 +186,7 @@ def _alt(arm: Arm, found: Rates) -> str:
     for rate, score, diverged, of in zip(found.values, found.scores, found.diverged, found.of, strict=True):
         lost = f" ({diverged:.0f} of {of:.0f} diverged)" if diverged > 0 else ""
         points.append(f"{words.trim(rate, 2)}: {words.number(score)}{lost}")
-    return f"{arm.label}, mean validation score at each learning rate. {'; '.join(points)}."
+    return f"{arm.label}, mean validation score at each value of {found.name}. {'; '.join(points)}."
 
 
 def _score_conclusion(view: View, arms: Sequence[Arm]) -> str:
@@ -170,13 +195,13 @@ def _score_conclusion(view: View, arms: Sequence[Arm]) -> str:
     order = sorted((label for label in costs if np.isfinite(costs[label])), key=lambda label: costs[label])
     lost = [label for label in costs if np.isinf(costs[label])]
     if not costs:
-        return f"Validation {view.metric} at each learning rate that was searched"
+        return f"Validation {view.metric} at each {searched_name(arms)} that was searched"
     parts = [f"costs {order[0]} {words.number(costs[order[0]], 2)} of {view.metric}"] if order else []
     if len(order) > 1:
         parts[0] += f" and {order[-1]} {words.number(costs[order[-1]], 2)}"
     if lost:
         parts.append(f"makes {words.listing(lost)} diverge")
-    return f"A learning rate ten times off {' and '.join(parts)}"
+    return f"A {searched_name(arms)} ten times off {' and '.join(parts)}"
 
 
 def _cost(view: View, found: Rates) -> float:
@@ -186,7 +211,7 @@ def _cost(view: View, found: Rates) -> float:
     """
     sign = 1.0 if view.better == "higher" else -1.0
     known = np.isfinite(found.scores)
-    if not known.any():
+    if not known.any() or found.values.min() <= 0:
         return np.nan
     searched, logs, scores = np.log10(found.values), np.log10(found.values[known]), sign * found.scores[known]
     best = int(np.argmax(scores))
@@ -201,11 +226,11 @@ def _caption(view: View) -> str:
     spread = f"{view.level:.0%} interval" if view.finished else "their range"
     target = " Dashed: the target; shaded: the working range." if np.isfinite(view.target) else ""
     return (
-        f"Each panel: one arm before the others in gray; line: {center}; band: {spread}.{target} A cross marks a rate "
+        f"Each panel: one arm before the others in gray; line: {center}; band: {spread}.{target} A cross marks a value "
         "at which runs diverged, bold where all of them did."
     )
 
 
 def _chosen(arm: Arm) -> float | None:
-    rate = arm.settings.get("lr")
-    return float(rate) if isinstance(rate, (int, float)) else None
+    value = arm.settings.get(arm.rates.name) if arm.rates else None
+    return float(value) if isinstance(value, (int, float)) else None

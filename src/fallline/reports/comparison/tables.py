@@ -1,29 +1,25 @@
-"""The tables of a comparison's report."""
+"""The tables of a comparison's report: the ranking, what diverged, what was found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
-import numpy as np
-
 from .. import words
-from ..draw_svg import swatch
 from ..html import Child, Markup, breakable, element, join
+from ..inline import swatch
 from ..page import Column, description, table, value_of, with_range
 from .measured import Divergence
 from .ranking import loss_decimals, score_decimals
-from .view import Arm, Difference, View
-
-_OPEN = 15  # a longer table of differences is folded
-
+from .view import Arm, View
 
 # --- ranking ----------------------------------------------------------------------------------------------
 
 
 def ranking_table(view: View) -> Markup:
-    """Rank, score, loss, speed, working range and settings of every arm."""
+    """Rank, score, loss, speed, working range and settings of every arm; nothing for an unfinished study."""
+    if not view.finished or not view.arms:
+        return Markup()
     scores, losses = score_decimals(view), loss_decimals(view)
     columns = [
         Column("rank", numeric=True), Column("arm"), Column(f"test {view.metric}", numeric=True),
@@ -33,8 +29,8 @@ def ranking_table(view: View) -> Markup:
     ]  # fmt: skip
     rows = [_ranking_row(view, arm, scores, losses) for arm in view.arms]
     caption = (
-        f"Means with {view.level:.0%} intervals over replicates. Rank: 1 + the number of arms that are significantly "
-        f"better; arms of one rank are a tie unless told otherwise. {view.target_sentence}"
+        f"Means with {view.level:.0%} intervals. Rank: 1 + the number of arms that are significantly "
+        f"better; the last column names the arms that an arm ties with. {view.target_words}"
     )
     return _without_empty(caption, columns, rows, head=1)
 
@@ -72,8 +68,12 @@ def _working(arm: Arm) -> Child:
 
 
 def _settings(arm: Arm) -> Child:
-    shown = ", ".join(f"{name} {value_of(value)}" for name, value in arm.settings.items()) or words.UNKNOWN
+    shown = ", ".join(f"{name} {_value(value)}" for name, value in arm.settings.items()) or words.UNKNOWN
     return with_range(shown, "at the edge of the search") if arm.boundary else shown
+
+
+def _value(value: Any) -> Child:
+    return words.trim(value) if isinstance(value, float) else value_of(value)
 
 
 def _tied(view: View, arm: Arm) -> str:
@@ -96,39 +96,33 @@ def _without_empty(
 # --- divergence -------------------------------------------------------------------------------------------
 
 
-def diverged_table(view: View, found: Mapping[str, Divergence]) -> Markup | None:
+def diverged(view: View, found: Mapping[str, Divergence]) -> Markup:
     """Which runs left the finite numbers, when, and what happened."""
-    shown = [
-        (arm, found[arm.label])
-        for arm in view.arms
-        if arm.label in found and found[arm.label].first_step is not None
-    ]
-    if not shown:
-        return None
+    shown = [(arm, found[arm.label]) for arm in view.arms if arm.label in found]
+    return join([element("h3", _diverged_conclusion(shown)), _diverged_table(shown)]) if shown else Markup()
+
+
+def _diverged_table(found: Sequence[tuple[Arm, Divergence]]) -> Markup | None:
     columns = [
         Column("arm"), Column("tuning runs", numeric=True), Column("final runs", numeric=True),
-        Column("at learning rates"), Column("first at step", numeric=True), Column("what happened first", class_="long"),
+        Column("at settings"), Column("first at step", numeric=True), Column("what happened first", class_="long"),
     ]  # fmt: skip
     rows = [
-        [named(arm), _share(d, "tune"), _share(d, "final"), _rates(d.rates), f"{d.first_step:,}", d.sentence or words.UNKNOWN]
-        for arm, d in shown
+        [named(arm), _share(d, "tune"), _share(d, "final"), _values(d.values), f"{d.first_step:,}", d.sentence or words.UNKNOWN]
+        for arm, d in found
+        if d.first_step is not None
     ]  # fmt: skip
-    return table(
-        "Runs that left the finite numbers; each was frozen there, and the others went on.", columns, rows
-    )
+    caption = "Runs that left the finite numbers; each was frozen there, and the others went on."
+    return table(caption, columns, rows) if rows else None
 
 
-def diverged_conclusion(view: View, found: Mapping[str, Divergence]) -> str:
-    """How many runs diverged, and whose."""
-    counts = {arm.label: _totals(found[arm.label]) for arm in view.arms if arm.label in found}
-    lost = {label: (k, n) for label, (k, n) in counts.items() if k}
-    runs = sum(n for _, n in counts.values())
+def _diverged_conclusion(found: Sequence[tuple[Arm, Divergence]]) -> str:
+    counts = [(arm.label, *_totals(divergence)) for arm, divergence in found]
+    lost, runs = sum(k for _, k, _ in counts), sum(n for _, _, n in counts)
     if not lost:
         return f"None of {words.count(runs, 'run')} diverged"
-    parts = [f"{k:,} of {n:,} of {label}" for label, (k, n) in lost.items()]
-    return (
-        f"{sum(k for k, _ in lost.values()):,} of {words.count(runs, 'run')} diverged: {words.listing(parts)}"
-    )
+    parts = [f"{k:,} of {n:,} of {label}" for label, k, n in counts if k]
+    return f"{lost:,} of {words.count(runs, 'run')} diverged: {words.listing(parts)}"
 
 
 def _totals(divergence: Divergence) -> tuple[int, int]:
@@ -140,65 +134,11 @@ def _share(divergence: Divergence, stage: str) -> str:
     return f"{k:,} of {n:,}" if n else words.UNKNOWN
 
 
-def _rates(rates: Iterable[float]) -> str:
-    every = sorted(set(rates))
+def _values(values: Iterable[float]) -> str:
+    every = sorted(set(values))
     if len(every) <= 2:
-        return " and ".join(words.trim(rate, 2) for rate in every) or words.UNKNOWN
+        return " and ".join(words.trim(value, 2) for value in every) or words.UNKNOWN
     return f"{words.trim(every[0], 2)} to {words.trim(every[-1], 2)}"
-
-
-# --- differences ------------------------------------------------------------------------------------------
-
-
-def difference_tables(view: View) -> list[Markup]:
-    """The pairwise differences, a table for each measure; long ones are folded."""
-    groups = [(m, list(rows)) for m, rows in groupby(view.differences, key=lambda d: (d.measure, d.unit))]
-    made = []
-    for at, ((measure, unit), rows) in enumerate(groups):
-        inner = _differences(view, unit, rows)
-        opened = at == 0 and len(rows) <= _OPEN
-        made.append(element("details", element("summary", _summary(measure, rows)), inner, open=opened))
-    return made
-
-
-def differences_conclusion(view: View) -> str:
-    """How many differences of the first measure are significant."""
-    first = [d for d in view.differences if d.measure == view.differences[0].measure]
-    found = sum(d.significant for d in first)
-    if len(first) == 1:
-        return f"The difference in {first[0].measure} is {'' if found else 'not '}significant"
-    return f"{found} of {len(first)} differences in {first[0].measure} {'is' if found == 1 else 'are'} significant"
-
-
-def _summary(measure: str, rows: Sequence[Difference]) -> str:
-    return f"{words.first_up(measure)}: {sum(d.significant for d in rows)} of {len(rows)} significant"
-
-
-def _differences(view: View, unit: str, rows: Sequence[Difference]) -> Markup:
-    decimals = words.decimals_for(d.high - d.low for d in rows)
-    columns = [
-        Column("pair"), Column(f"difference{f' ({unit})' if unit else ''}", numeric=True),
-        Column(f"{view.level:.0%} interval", numeric=True), Column("p", numeric=True), Column("p (Holm)", numeric=True),
-        Column("significant"),
-    ]  # fmt: skip
-    cells = [
-        [[breakable(d.a), " − ", breakable(d.b)], _signed(d.value, decimals), words.interval(d.low, d.high, decimals), words.p_value(d.p),
-         words.p_value(d.p_holm), "yes" if d.significant else "no"]
-        for d in rows
-    ]  # fmt: skip
-    quiet = [i for i, d in enumerate(rows) if not d.significant]
-    caption = (
-        "Differences between arms, paired by replicate; p (Holm) is corrected for all pairs of this measure."
-    )
-    return table(caption, columns, cells, quiet=quiet)
-
-
-def _signed(value: float, decimals: int) -> str:
-    return (
-        f"+{words.fixed(value, decimals)}"
-        if np.isfinite(value) and value > 0
-        else words.fixed(value, decimals)
-    )
 
 
 # --- findings ---------------------------------------------------------------------------------------------

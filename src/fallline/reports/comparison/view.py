@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import words
 from ..figure import Array
 
 
@@ -34,10 +35,10 @@ class Working:
     low: float
     high: float
     decades: float
-    open_low: bool = False
-    open_high: bool = False
     decades_low: float = math.nan
     decades_high: float = math.nan
+    open_low: bool = False
+    open_high: bool = False
 
     @property
     def open(self) -> bool:
@@ -47,7 +48,10 @@ class Working:
 
 @dataclass(frozen=True, eq=False)
 class Rates:
-    """The validation score at each learning rate [k]: mean over replicates, interval, and how many runs diverged."""
+    """The validation score at each value that was searched [k], with its interval, and how many runs diverged there.
+
+    ``name`` is the path of the number that was searched, such as 'lr'.
+    """
 
     values: Array
     scores: Array
@@ -55,6 +59,7 @@ class Rates:
     high: Array
     diverged: Array
     of: Array
+    name: str = "lr"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +99,15 @@ class Difference:
     significant: bool
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """The arms held against an earlier study: now minus then."""
+
+    store: str
+    sentence: str
+    pairs: tuple[Difference, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """A comparison as its report sees it."""
@@ -111,6 +125,7 @@ class View:
     target_sentence: str = ""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    baseline: Baseline | None = None
     finished: bool = True
 
     @property
@@ -122,6 +137,19 @@ class View:
             if isinstance(given, int)
             else max((len(arm.score.seeds) for arm in self.arms), default=0) or None
         )
+
+    def ties(self, measure: str) -> bool:
+        """Whether arms were compared by a measure and no difference is significant."""
+        found = [d.significant for d in self.differences if d.measure == measure]
+        return bool(found) and not any(found)
+
+    @property
+    def target_words(self) -> str:
+        """How the target was set, as a sentence."""
+        said = self.target_sentence.strip()
+        if math.isfinite(self.target) and not said.lower().startswith("target"):
+            said = f"Target: {said or f'validation {self.metric} {words.number(self.target)}'}"
+        return words.first_up(words.sentence(said)).strip()
 
 
 def read(result: Mapping[str, Any]) -> View:
@@ -141,6 +169,7 @@ def read(result: Mapping[str, Any]) -> View:
         target_sentence=str(target.get("sentence") or ""),
         protocol=result.get("protocol") or {},
         notes=tuple(str(note) for note in result.get("notes") or ()),
+        baseline=_baseline(result.get("baseline")),
     )
 
 
@@ -176,25 +205,35 @@ def _working(entry: Mapping[str, Any]) -> Working | None:
     given = entry.get("working")
     if not given:
         return None
-    numbers = (_float(given.get(name)) for name in ("low", "high", "decades"))
-    spread = (_float(given.get(name)) for name in ("decades_low", "decades_high"))
-    return Working(*numbers, bool(given.get("open_low")), bool(given.get("open_high")), *spread)
+    number = {
+        name: _float(given.get(name)) for name in ("low", "high", "decades", "decades_low", "decades_high")
+    }
+    return Working(**number, open_low=bool(given.get("open_low")), open_high=bool(given.get("open_high")))
 
 
 def _rates(given: Mapping[str, Any] | None) -> Rates | None:
     if not given or not given.get("values"):
         return None
     size = len(given["values"])
-    columns = (
+    values, scores, low, high, diverged, of = (
         floats(given.get(name), size) for name in ("values", "scores", "low", "high", "diverged", "of")
     )
-    return Rates(*columns)
+    return Rates(values, scores, low, high, diverged, of, str(given.get("name") or "lr"))
 
 
 def _difference(entry: Mapping[str, Any]) -> Difference:
-    texts = (str(entry.get(name) or "") for name in ("measure", "unit", "a", "b"))
-    numbers = (_float(entry.get(name)) for name in ("difference", "low", "high", "p", "p_holm"))
-    return Difference(*texts, *numbers, bool(entry.get("significant")))
+    measure, unit, a, b = (str(entry.get(name) or "") for name in ("measure", "unit", "a", "b"))
+    value, low, high, p, p_holm = (
+        _float(entry.get(name)) for name in ("difference", "low", "high", "p", "p_holm")
+    )
+    return Difference(measure, unit, a, b, value, low, high, p, p_holm, bool(entry.get("significant")))
+
+
+def _baseline(given: Mapping[str, Any] | None) -> Baseline | None:
+    if not given:
+        return None
+    pairs = tuple(_difference({**pair, "a": pair.get("arm")}) for pair in given.get("pairs") or ())
+    return Baseline(str(given.get("store") or ""), str(given.get("sentence") or ""), pairs)
 
 
 def floats(values: Sequence[Any] | None, size: int) -> Array:
