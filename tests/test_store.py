@@ -489,6 +489,15 @@ def test_damaged_bytes_read_or_teach_and_are_never_taken_for_measurements(path: 
     assert 10 < sum(outcomes) < 290  # both happen: damage in unused bytes does no harm
 
 
+def test_a_damaged_page_is_told_before_anything_is_read(path: Path):
+    damaged = bytearray(write(path).read_bytes())
+    page = damaged.index(b"\x0d", 4096) // 4096 * 4096  # the first page of rows
+    damaged[page + 8 : page + 10] = b"\xff\xff"  # where its first row lies
+    path.write_bytes(damaged)
+    with pytest.raises(BadStore, match=r"study.db is damaged \(.*\): restore it from a copy, or run the study again"):
+        Store.open(path)
+
+
 def test_a_measurement_that_was_changed_is_told(path: Path):
     db = sqlite3.connect(write(path))
     db.execute("UPDATE arrays SET data = zeroblob(length(data)) WHERE run = 2 AND name = 'train_loss'")
@@ -504,7 +513,7 @@ def test_a_measurement_that_was_changed_is_told(path: Path):
     ("statement", "sentence"),
     [
         ("DELETE FROM arrays WHERE run = 2 AND name = 'train_loss'", "run 2 lost some of its measurements"),
-        ("DELETE FROM grids WHERE id = 1", "row 1 of its grids is missing"),
+        ("DELETE FROM grids WHERE id = 1", "is damaged: row 1 of its grids is missing; restore it from a copy"),
         ("DELETE FROM documents WHERE name = 'study'", "its study is missing"),
         ("UPDATE documents SET text = '{}'", "its study is not as it was written"),
         ("DROP TABLE runs", "cannot be read as a fallline store"),

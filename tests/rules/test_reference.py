@@ -89,9 +89,11 @@ def test_follow_reads_a_rule():
     np.testing.assert_allclose(second[0], [-0.15 - 0.375, -0.2 - 0.5])
 
 
-def test_squares_that_underflow_do_not_divide_by_zero():
+def test_squares_that_underflow_make_no_larger_step_than_their_neighbors():
     for rule in (rules.adagrad(eps=0.0), rules.rmsprop(eps=0.0), rules.adam(eps=0.0)):
         gradient = {"w": torch.tensor([1e-30, 0.0, 1.0])}
         step, _, _ = rules.update(rule, gradient, rules.init(rule, gradient), gradient)
-        assert step["w"][:2].tolist() == [0.0, 0.0]
-        assert step["w"][2] < 0
+        underflowing, zero, usual = step["w"].tolist()
+        assert usual < 0
+        assert usual <= underflowing <= 0
+        assert zero == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,12 +16,20 @@ START = Domain("what the sum of squares starts from, in squared units of the gra
 SLOWING = Domain("how fast the rate falls, per step", low=0.0)
 
 
-def _over(g: Tensor, denominator: Tensor) -> Tensor:
-    """g / denominator, and 0 where the denominator is: an entry whose squares were all zero stays where it is.
+def _never_zero(eps: Any, like: Tensor) -> Any:
+    """eps, and in the place of 0 the root of the smallest normal number.
 
-    Only ε = 0 lets it be zero: with gradients of zero, or with gradients whose squares underflow.
+    A root mean square below that has lost its digits already. So 0/0 is 0, and a gradient whose square underflows
+    makes no step larger than its neighbors do, without a look at every entry.
     """
-    return g / denominator.masked_fill(denominator == 0, torch.inf)
+    least = math.sqrt(torch.finfo(like.dtype).tiny)
+    return torch.where(eps == 0, least, eps) if isinstance(eps, Tensor) else eps or least
+
+
+def _running(old: Tensor, new: Tensor, keep: Any) -> Tensor:
+    """keep · old + (1 − keep) · new, in one pass."""
+    share = 1 - keep
+    return torch.lerp(old, new, share.to(new.dtype) if isinstance(share, Tensor) else share)
 
 
 @per_tensor(gives="step", lr=RATE)
@@ -71,7 +80,7 @@ def scale_by_adagrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     """Divide by the root of the sum of squares so far: G ← G + g², then g / (√G + eps).
 
     Args:
-        eps: added to √G, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
+        eps: added to √G, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
         start: G before the first step, in squared units of the gradient; at least 0.
 
     >>> scale_by_adagrad(eps=1e-10, start=0.0)
@@ -80,7 +89,7 @@ def scale_by_adagrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     Source: Duchi, Hazan and Singer, Adaptive subgradient methods, 2011.
     """
     total = s.total + g * g
-    return _over(g, total.sqrt() + h.eps), {"total": total}
+    return g / (total.sqrt() + _never_zero(h.eps, g)), {"total": total}
 
 
 @per_tensor(state={"nu": zeros}, gamma=UNIT, eps=EPSILON)
@@ -89,15 +98,15 @@ def scale_by_rms(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str
 
     Args:
         gamma: the share of the running mean square that is kept, in [0, 1).
-        eps: added to √v, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
+        eps: added to √v, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
 
     >>> scale_by_rms(gamma=0.9, eps=1e-8)
     scale_by_rms(gamma=0.9, eps=1e-08)
 
     Source: Tieleman and Hinton, Lecture 6.5 of Neural networks for machine learning, 2012.
     """
-    nu = h.gamma * s.nu + (1 - h.gamma) * g * g
-    return _over(g, nu.sqrt() + h.eps), {"nu": nu}
+    nu = _running(s.nu, g * g, h.gamma)
+    return g / (nu.sqrt() + _never_zero(h.eps, g)), {"nu": nu}
 
 
 @per_tensor(state={"nu": zeros, "mean": zeros}, gamma=UNIT, eps=EPSILON)
@@ -106,7 +115,7 @@ def scale_by_stddev(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[
 
     Args:
         gamma: the share of the running means that is kept, in [0, 1).
-        eps: added to the root, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
+        eps: added to the root, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
 
     >>> scale_by_stddev(gamma=0.9, eps=1e-8)
     scale_by_stddev(gamma=0.9, eps=1e-08)
@@ -114,9 +123,9 @@ def scale_by_stddev(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[
     Source: Graves, Generating sequences with recurrent neural networks, 2013; ``torch.optim.RMSprop(centered=True)``.
     Where rounding makes v − m² negative (a gradient that hardly changes), torch gives NaN, and this takes 0.
     """
-    nu = h.gamma * s.nu + (1 - h.gamma) * g * g
-    mean = h.gamma * s.mean + (1 - h.gamma) * g
-    return _over(g, (nu - mean * mean).clamp(min=0).sqrt() + h.eps), {"nu": nu, "mean": mean}
+    nu, mean = _running(s.nu, g * g, h.gamma), _running(s.mean, g, h.gamma)
+    spread = (nu - mean * mean).clamp(min=0).sqrt()
+    return g / (spread + _never_zero(h.eps, g)), {"nu": nu, "mean": mean}
 
 
 @per_tensor(
@@ -134,7 +143,7 @@ def scale_by_adam(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[st
     Args:
         beta1: the share of the running mean that is kept, in [0, 1).
         beta2: the share of the running mean square that is kept, in [0, 1).
-        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
+        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
 
     >>> scale_by_adam(beta1=0.9, beta2=0.999, eps=1e-8)
     scale_by_adam(beta1=0.9, beta2=0.999, eps=1e-08)
@@ -144,11 +153,16 @@ def scale_by_adam(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[st
     power1, power2 = s.power1 * h.beta1, s.power2 * h.beta2
     mu, nu = _moments(g, s, h)
     kept = {"mu": mu, "nu": nu, "power1": power1, "power2": power2}
-    return _over(mu / (1 - power1), (nu / (1 - power2)).sqrt() + h.eps), kept
+    return _corrected(mu, nu, 1 - power1, 1 - power2, h.eps), kept
 
 
 def _moments(g: Tensor, s: Any, h: Any) -> tuple[Tensor, Tensor]:
-    return h.beta1 * s.mu + (1 - h.beta1) * g, h.beta2 * s.nu + (1 - h.beta2) * g * g
+    return _running(s.mu, g, h.beta1), _running(s.nu, g * g, h.beta2)
+
+
+def _corrected(mu: Tensor, nu: Tensor, left1: Tensor, left2: Tensor, eps: Any) -> Tensor:
+    """(m / left1) / (√(v / left2) + eps), with the corrections gathered into two numbers."""
+    return mu / (nu.sqrt() * (left1 / left2.sqrt()) + left1 * _never_zero(eps, mu))
 
 
 def _left(beta: Any, t: Tensor) -> Tensor:
@@ -163,7 +177,7 @@ def scale_by_adam_power(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, d
     Args:
         beta1: the share of the running mean that is kept, in [0, 1).
         beta2: the share of the running mean square that is kept, in [0, 1).
-        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
+        eps: added to √v̂, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
 
     >>> scale_by_adam_power(beta1=0.9, beta2=0.999, eps=1e-8)
     scale_by_adam_power(beta1=0.9, beta2=0.999, eps=1e-08)
@@ -172,8 +186,8 @@ def scale_by_adam_power(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, d
     """
     t = s.t + 1
     mu, nu = _moments(g, s, h)
-    mean, square = mu / _left(h.beta1, t), nu / _left(h.beta2, t)
-    return _over(mean, square.sqrt() + h.eps), {"mu": mu, "nu": nu, "t": t}
+    step = _corrected(mu, nu, _left(h.beta1, t), _left(h.beta2, t), h.eps)
+    return step, {"mu": mu, "nu": nu, "t": t}
 
 
 @per_tensor(
@@ -185,7 +199,7 @@ def scale_by_amsgrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     Args:
         beta1: the share of the running mean that is kept, in [0, 1).
         beta2: the share of the running mean square that is kept, in [0, 1).
-        eps: added to the root, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0.
+        eps: added to the root, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
 
     >>> scale_by_amsgrad(beta1=0.9, beta2=0.999, eps=1e-8)
     scale_by_amsgrad(beta1=0.9, beta2=0.999, eps=1e-08)
@@ -196,5 +210,5 @@ def scale_by_amsgrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     t = s.t + 1
     mu, nu = _moments(g, s, h)
     largest = torch.maximum(s.largest, nu)
-    mean, square = mu / _left(h.beta1, t), largest / _left(h.beta2, t)
-    return _over(mean, square.sqrt() + h.eps), {"mu": mu, "nu": nu, "largest": largest, "t": t}
+    step = _corrected(mu, largest, _left(h.beta1, t), _left(h.beta2, t), h.eps)
+    return step, {"mu": mu, "nu": nu, "largest": largest, "t": t}
