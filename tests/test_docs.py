@@ -176,6 +176,22 @@ def functions_of(module: Any) -> dict[str, Callable[..., Any]]:
     }
 
 
+def public() -> Iterator[Any]:
+    """What ``fl`` itself gives, but for the families, and the ways to make a task and to run a fleet."""
+    given = {name: getattr(fl, name) for name in fl.__all__ if not inspect.ismodule(getattr(fl, name))}
+    given |= {"Task.supervised": fl.Task.supervised, "fleet.run": fl.fleet.run, "fleet.Fleet": fl.fleet.Fleet}
+    given |= {f"optim.{name}": getattr(fl.optim, name) for name in fl.optim.__all__}
+    for name, thing in given.items():
+        if not (inspect.isclass(thing) and issubclass(thing, (Exception, fl.Store))):
+            yield pytest.param(thing.__doc__, parameters(inspect.signature(thing)), id=name)
+
+
+@pytest.mark.parametrize(("text", "arguments"), list(public()))
+def test_a_public_name_describes_its_arguments(text: str | None, arguments: list[str]):
+    assert text
+    assert sorted(described(text)) == sorted(arguments)
+
+
 @pytest.mark.parametrize(("text", "arguments"), list(members()))
 def test_a_member_says_what_it_is(text: str | None, arguments: list[str]):
     """What it computes, each argument, an example that runs, and where it comes from."""

@@ -23,7 +23,7 @@ TEXT += [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").g
 
 BRITISH = re.compile(
     r"\b(?:\w*(?:behavi|col|neighb|fav|hon|lab)our\w*|grey|centre[ds]?|metres?|analyse[drs]?|catalogue|modell\w+"
-    r"|labell\w+|travell\w+|programme|\w*(?:normal|initial|regular|general|visual|vector|parallel|serial|factor|organ"
+    r"|labell(?!edby)\w+|travell\w+|programme|\w*(?:normal|initial|regular|general|visual|vector|parallel|serial|factor|organ"
     r"|recogn|summar|minim|maxim|optim|random|final|penal|special|emphas)is(?:e[drs]?|ing|ation\w*))\b",
     re.IGNORECASE,
 )

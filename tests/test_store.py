@@ -215,6 +215,18 @@ def test_create_cleans_up_where_the_disk_fails(path: Path, monkeypatch: pytest.M
     assert list(path.parent.iterdir()) == []
 
 
+def test_create_cleans_up_what_lies_beside(path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(
+        BadStore, match=r"study.db cannot be written \(.*No space left on device\): check its disk"
+    ):
+        Store.create(path, STUDY, {})
+    assert list(path.parent.iterdir()) == []
+
+
 def test_create_writes_over_nothing(path: Path):
     before = write(path).read_bytes()
     with pytest.raises(BadStore, match=r"exists already: choose another name, or go on with Store.resume"):
@@ -381,6 +393,23 @@ def test_a_second_writer_is_refused(path: Path, start):
         assert store.count() == 1
 
 
+def test_a_reader_in_the_middle_holds_up_no_writer(path: Path):
+    with Store.create(path, STUDY, {}) as store, Store.open(path) as reader:
+        store._db.execute("PRAGMA busy_timeout = 0")
+        reader._db.execute("BEGIN")
+        assert reader.count() == 0
+        store.add([record(0)])
+        assert reader.count() == 0  # it still reads what was there when it began
+        reader._db.execute("COMMIT")
+        assert reader.count() == 1
+
+
+def test_a_closed_store_can_be_read_where_nothing_can_be_written(path: Path):
+    assert write(path).read_bytes()[18:20] == b"\x01\x01"  # no write-ahead log is needed to read it
+    assert len(read_all(path)) == 3
+    assert [p.name for p in path.parent.iterdir()] == ["study.db"]
+
+
 def test_a_reader_that_stays_does_not_hold_up_the_end(path: Path):
     store = Store.create(path, STUDY, {})
     store.add([record(0)])
@@ -494,7 +523,9 @@ def test_a_damaged_page_is_told_before_anything_is_read(path: Path):
     page = damaged.index(b"\x0d", 4096) // 4096 * 4096  # the first page of rows
     damaged[page + 8 : page + 10] = b"\xff\xff"  # where its first row lies
     path.write_bytes(damaged)
-    with pytest.raises(BadStore, match=r"study.db is damaged \(.*\): restore it from a copy, or run the study again"):
+    with pytest.raises(
+        BadStore, match=r"study.db is damaged \(.*\): restore it from a copy, or run the study again"
+    ):
         Store.open(path)
 
 
@@ -512,8 +543,11 @@ def test_a_measurement_that_was_changed_is_told(path: Path):
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("DELETE FROM arrays WHERE run = 2 AND name = 'train_loss'", "run 2 lost some of its measurements"),
-        ("DELETE FROM grids WHERE id = 1", "is damaged: row 1 of its grids is missing; restore it from a copy"),
+        ("DELETE FROM arrays WHERE run = 2 AND name = 'train_loss'", "run 2 lost some of its arrays"),
+        (
+            "DELETE FROM grids WHERE id = 1",
+            "is damaged: row 1 of its grids is missing; restore it from a copy",
+        ),
         ("DELETE FROM documents WHERE name = 'study'", "its study is missing"),
         ("UPDATE documents SET text = '{}'", "its study is not as it was written"),
         ("DROP TABLE runs", "cannot be read as a fallline store"),

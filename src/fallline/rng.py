@@ -58,7 +58,9 @@ def seed_for(seed: int, purpose: str) -> int:
 
 def uniform(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
     """Numbers in [0, 1), one for each element of ``shape``, from a 0-d int64 key."""
-    bits = 1 - round(math.log2(torch.finfo(dtype).eps))  # as many as the type holds, so that 1 is never reached
+    bits = 1 - round(
+        math.log2(torch.finfo(dtype).eps)
+    )  # as many as the type holds, so that 1 is never reached
     return (_bits(key, shape, bits).to(dtype) * 2.0**-bits).reshape(shape)
 
 
@@ -101,8 +103,8 @@ def untouched(whose: str) -> Iterator[None]:
 
 
 def _states() -> tuple[Any, ...]:
-    numpy = np.random.get_state(legacy=True)
-    return bytes(torch.random.get_rng_state().numpy()), (numpy[1].tobytes(), *numpy[2:]), random.getstate()
+    numpy = np.random.get_state()  # noqa: NPY002  (to see whether somebody else uses it)
+    return bytes(torch.random.get_rng_state().numpy()), repr(numpy), random.getstate()
 
 
 _USE = "use dropout, rand, randn, rand_like, randn_like or bernoulli of torch, which each run gets from its own stream"
@@ -145,7 +147,10 @@ class Noise(TorchFunctionMode):
 
 def _is_composite(func: Any) -> bool:
     """Whether a function of torch is written in Python, and so may draw noise by others (attention does)."""
-    return isinstance(func, types.FunctionType) and func.__module__ in ("torch.nn.functional", "torch.nn.init")
+    return isinstance(func, types.FunctionType) and func.__module__ in (
+        "torch.nn.functional",
+        "torch.nn.init",
+    )
 
 
 @functools.cache
@@ -161,7 +166,11 @@ def _body(func: types.FunctionType) -> Callable[..., Any]:
 def _draws(given: tuple[Any, ...]) -> bool:
     """Whether a call whose arguments are (…, share, …, training, …) draws noise."""
     share = next((i for i, a in enumerate(given) if isinstance(a, float)), None)
-    return share is not None and given[share] > 0 and next((a for a in given[share:] if isinstance(a, bool)), True)
+    return (
+        share is not None
+        and given[share] > 0
+        and next((a for a in given[share:] if isinstance(a, bool)), True)
+    )
 
 
 # --- what is replaced -------------------------------------------------------------------------------------
@@ -169,14 +178,18 @@ def _draws(given: tuple[Any, ...]) -> bool:
 Draw = Callable[[], Tensor]
 
 
-def _dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def _dropout(
+    draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
     return _dropped(draw, input, tuple(input.shape), p, training, inplace)
 
 
 def _by_channel(batched: int | None) -> Callable[..., Tensor]:
     """Dropout of whole channels of [N, C, …], or of [C, …] where the input has fewer axes than ``batched``."""
 
-    def dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def dropout(
+        draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
         lead = 1 if batched is not None and input.ndim != batched else 2
         shape = (*input.shape[:lead], *(1 for _ in input.shape[lead:]))
         return _dropped(draw, input, shape, p, training, inplace)
@@ -209,7 +222,7 @@ def _attention(
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """Attention as torch defines it, with dropout of the weights."""
-    given = {"scale": scale, "enable_gqa": enable_gqa, "is_causal": is_causal}
+    given: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa, "is_causal": is_causal}
     if dropout_p == 0.0:
         return _F.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, **given)
     if enable_gqa:
@@ -225,7 +238,9 @@ def _attention(
 
 
 def _sized(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def drawn(draw: Draw, *sizes: Any, size: Any = None, dtype: torch.dtype | None = None, **kw: Any) -> Tensor:
+    def drawn(
+        draw: Draw, *sizes: Any, size: Any = None, dtype: torch.dtype | None = None, **kw: Any
+    ) -> Tensor:
         _only(kw)
         sizes = sizes if size is None else (size,)
         shape = sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes

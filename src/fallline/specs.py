@@ -53,6 +53,10 @@ class Axis:
 def axis(*values: float, log: bool = True) -> Axis:
     """Name the values of a hyperparameter that differs from run to run.
 
+    Args:
+        *values: the values, in increasing order where they are to be tuned.
+        log: whether the values are compared (and a range is widened) on a logarithmic scale.
+
     >>> axis(0.1, 1)
     axis(0.1, 1)
     """
@@ -61,6 +65,11 @@ def axis(*values: float, log: bool = True) -> Axis:
 
 def log_axis(low: float, high: float, points: int) -> Axis:
     """Values spaced evenly on a logarithmic scale, both ends included.
+
+    Args:
+        low: the smallest value, above 0.
+        high: the largest value, above ``low``.
+        points: how many values, at least 2.
 
     >>> log_axis(0.01, 1, 3)
     axis(0.01, 0.1, 1)

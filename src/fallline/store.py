@@ -211,8 +211,7 @@ class Store:
         found = {family: dict(self._arrays(run_id, family)) for family in families}
         lost = len(families) == 2 and sum(map(len, found.values())) != arrays
         file.refuse(
-            lost,
-            f"{self.path} is damaged: run {run_id} lost some of its measurements; restore it from a copy",
+            lost, f"{self.path} is damaged: run {run_id} lost some of its arrays; restore it from a copy"
         )
         outcome = Outcome(
             status, step, sentence, math.nan if seconds is None else seconds, _floats(json.loads(numbers))
@@ -220,9 +219,8 @@ class Store:
         return Record(_run(json.loads(run)), outcome, found.get("series", {}), found.get("examples", {}))
 
     def _arrays(self, run_id: int, family: str) -> Iterator[tuple[str, Any]]:
-        for row in self._rows(
-            "SELECT * FROM arrays WHERE run = ? AND family = ? ORDER BY rowid", (run_id, family)
-        ):
+        query = "SELECT * FROM arrays WHERE run = ? AND family = ? ORDER BY rowid"
+        for row in self._rows(query, (run_id, family)):
             _, _, name, dtype, _, grid, data = self._unsealed(row, f"run {run_id}")
             values = np.frombuffer(data, dtype)
             yield name, values.astype(np.float32) if grid is None else Series(self._grid(grid), values)
@@ -238,11 +236,9 @@ class Store:
 
     def _one(self, table: str, row_id: int) -> tuple[Any, ...]:
         rows = self._rows(f"SELECT * FROM {table} WHERE id = ?", (row_id,))
-        file.refuse(
-            not rows,
-            f"{self.path} is damaged: row {row_id} of its {table} is missing; restore it from a copy",
-        )
-        return self._unsealed(rows[0], f"row {row_id} of its {table}")
+        what = f"row {row_id} of its {table}"
+        file.refuse(not rows, f"{self.path} is damaged: {what} is missing; restore it from a copy")
+        return self._unsealed(rows[0], what)
 
     def _unsealed(self, row: tuple[Any, ...], what: str) -> tuple[Any, ...]:
         *cells, seal = row

@@ -78,7 +78,9 @@ def open_readable(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA trusted_schema = OFF")  # a file from elsewhere runs nothing
             db.execute("PRAGMA cell_size_check = ON")
             _check_format(path, db)
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]  # a millisecond for a few thousand runs
+            found = (
+                db.execute("PRAGMA quick_check(1)").fetchone()[0].splitlines()[-1]
+            )  # a millisecond for a few thousand runs
             refuse(
                 found != "ok", f"{path} is damaged ({found}): restore it from a copy, or run the study again"
             )

@@ -229,3 +229,35 @@ def test_without_a_verb_the_help_is_shown(fallline: CommandLine):
 
 def test_the_stack_is_shown_to_those_who_ask(fallline: CommandLine, monkeypatch: pytest.MonkeyPatch):
     assert "Traceback" in fallline("compare", "digit", FALLLINE_TRACEBACK="1").err
+
+
+BREAKS = """
+import numpy as np
+from torch import nn
+
+import fallline as fl
+
+X = np.zeros((60, 4), dtype="float32")
+
+
+class Net(nn.Linear):
+    def forward(self, x):
+        if self.training:
+            raise ValueError("not in\\ntraining")
+        return super().forward(x)
+
+
+def task():
+    return fl.Task.supervised(lambda: Net(4, 2), (X, X[:, 0].astype(int)), loss=fl.losses.cross_entropy)
+"""
+
+
+def test_code_that_breaks_in_training_is_told_in_a_sentence(fallline: CommandLine, folder: Path):
+    (folder / "breaks.py").write_text(BREAKS)
+    before = written(folder)
+    ended = fallline("compare", "breaks.py", *SMALL, "--json", cwd=folder)
+    assert "ValueError: not in training" in ended.err
+    assert ended.err.startswith("fallline: ")
+    assert ended.err.count("\n") == 1, ended.err
+    assert (ended.status, ended.out) == (2, "")
+    assert written(folder) == before

@@ -97,8 +97,8 @@ def test_compare_digits(tmp_path: Path):
     with Store.open(tmp_path / found["store"]) as store:
         assert store.result == found
         assert store.count() == found["runs"]
-        assert store.provenance["command"].endswith(
-            "compare digits " + " ".join([*SMALL[:-2], "--json --out here"])
+        assert store.provenance["command"] == " ".join(
+            ["fallline compare digits", *SMALL[:-2], "--json --out here"]
         )
 
 

@@ -48,10 +48,6 @@ def main() -> None:
     """Run the command line."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except FalllineError as error:
-        if os.environ.get("FALLLINE_TRACEBACK"):
-            raise
-        _refused(str(error))
     except typer.Abort:  # Ctrl-C before there was anything to keep
         print("\nfallline: stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
@@ -59,12 +55,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # a command line that does not parse
+        if os.environ.get("FALLLINE_TRACEBACK"):
             raise
+        print(f"fallline: {_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, FalllineError):
+        return str(error)
+    if hasattr(error, "format_message"):  # a command line that does not parse
         verb = getattr(getattr(error, "ctx", None), "command_path", "fallline")
-        _refused(f"{error.format_message().rstrip('.')}; see {verb} --help")
-
-
-def _refused(sentence: str) -> None:
-    print(f"fallline: {sentence}", file=sys.stderr)
-    sys.exit(2)
+        return f"{error.format_message().rstrip('.')}; see {verb} --help"
+    what = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+    return f"{what}; to see where, set FALLLINE_TRACEBACK=1 and run it again"

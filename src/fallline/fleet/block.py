@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ from .feed import Numbers, Order
 from .programs import Executor, Program
 
 Progress = Callable[[int], None]
+LARGEST = 64
+"""Runs in a block of small models: beyond it the per-step overhead is paid off, and the caches overflow."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Settings:
         judge: whether runs are evaluated on the test part, example by example, at the end.
         weights: whether the final parameters are kept in the record.
         executor: how blocks of runs are executed.
+        largest: the runs in the task's largest blocks: what depends on the size of a block goes by it, and never by
+            the block at hand, so that a run gives the same digits in any.
     """
 
     steps: int
@@ -43,6 +48,7 @@ class Settings:
     judge: bool = False
     weights: bool = False
     executor: Executor = "traced"
+    largest: int = LARGEST
 
 
 def evaluations(steps: int, points: int = 24) -> tuple[int, ...]:
@@ -73,7 +79,7 @@ class Programs:
         key = (id(task), specs.structure(rule), executor, "evaluation")
         if key not in self._made:
             quick: Executor = "alone" if executor == "alone" else "traced"
-            self._made[key] = Program(one_evaluation(task, rule), (0, 0, None), quick)
+            self._made[key] = Program(one_evaluation(task, rule), (0, 0, 0, None, 0), quick)
         return self._made[key]
 
 
@@ -104,8 +110,8 @@ def train(
 ) -> list[Record]:
     """Train runs of one structure together, single-threaded, and return a record for each, in order."""
     began = time.perf_counter()
-    with torch.no_grad():
-        block = _Block(task, runs, settings, programs)
+    with torch.no_grad(), single_threaded():
+        block = _Block(task, _rows(runs, settings), settings, programs)
         for start, stop in zip(settings.evaluations, settings.evaluations[1:], strict=False):
             block.advance(start, stop)
             block.evaluate(stop)
@@ -117,6 +123,22 @@ def train(
         judged = block.judge() if settings.judge else {}
     seconds = (time.perf_counter() - began) / len(runs)
     return [block.record(i, seconds, judged) for i in range(len(runs))]
+
+
+def _rows(runs: Sequence[Run], settings: Settings) -> Sequence[Run]:
+    """The runs of a block; a single one twice, where others have company: kernels for one run are others."""
+    return [*runs, *runs] if len(runs) == 1 < settings.largest else runs
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Use one thread inside, in a worker as in this process, so that a block gives the same numbers here and there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Block:
@@ -156,7 +178,7 @@ class _Block:
             alive.append(living)
         self.carry = pytree.tree_unflatten(held, shape)
         self._note_deaths(start, torch.stack(alive))
-        self.log.add("train_loss", stop, torch.stack(losses).double().mean(0))
+        self.log.add("train_loss", stop, torch.stack(losses, 1).double().mean(1))
         for name, values in zip(MEASURED, told, strict=True):
             self.log.add(name, stop, values)
 
@@ -176,11 +198,24 @@ class _Block:
 
     def _judged(self, part: str) -> dict[str, Tensor]:
         columns = dict(self.task.parts.get(part, {}))
-        pieces = [
-            self.evaluation(self.carry, self.numbers.loss, piece) for piece in _pieces(columns, len(self.runs))
-        ]  # fmt: skip
-        return {name: torch.cat([p[name] for p in pieces], -1) if len(pieces) > 1 else values
-                for name, values in pieces[0].items()}  # fmt: skip
+        size = _piece(columns, self.settings.largest)
+        found = self._on(columns, 0, size)
+        if size >= self.task.size(part):
+            return found
+        if any(
+            values.ndim == 1 for values in found.values()
+        ):  # not one number per example: of the whole part
+            return self._on(columns, 0, self.task.size(part))
+        pieces = [found, *(self._on(columns, i, i + size) for i in range(size, self.task.size(part), size))]
+        return {name: torch.cat([piece[name] for piece in pieces], 1) for name in found}
+
+    def _on(self, columns: Batch, start: int, stop: int) -> dict[str, Tensor]:
+        """Loss and score on some examples, which every run is given as its own, as batches are."""
+        own = {k: c[start:stop].expand(len(self.runs), *c[start:stop].shape) for k, c in columns.items()}
+        found: dict[str, Tensor] = self.evaluation(
+            self.carry, self.numbers.loss, self.seeds, torch.tensor(-1 - start), own
+        )
+        return found
 
     def record(self, i: int, seconds: float, judged: dict[str, Tensor]) -> Record:
         """What run ``i`` leaves."""
@@ -210,14 +245,10 @@ def _means(values: Tensor) -> Tensor:
     return values.double().mean(1) if values.ndim > 1 else values.double()
 
 
-def _pieces(columns: Batch, runs: int, most: int = 1 << 24) -> list[Batch]:
-    """The examples in pieces small enough that a block's activations stay within memory."""
-    if not columns:
-        return [columns]
-    examples = len(next(iter(columns.values())))
-    width = max(column[0].numel() for column in columns.values())
-    size = max(1, most // (runs * width))
-    return [{k: c[i : i + size] for k, c in columns.items()} for i in range(0, examples, size)]
+def _piece(columns: Batch, runs: int, most: int = 1 << 24) -> int:
+    """How many examples to evaluate at once, so that a block's activations stay within memory."""
+    width = max((column[0].numel() for column in columns.values()), default=1)
+    return max(1, most // (runs * max(1, width)))
 
 
 def _start(task: Task, runs: Sequence[Run], numbers: Numbers) -> Carry:

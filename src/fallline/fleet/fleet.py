@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -66,6 +67,8 @@ class Fleet:
 
 
 def _check(task: Task, run: Run) -> None:
+    if not isinstance(run, Run):
+        raise BadValue(f"runs must be made by fl.Run(rule=…, seed=…), got {run!r}")
     rules.check_trains(run.rule)
     unknown = set(run.loss) - set(task.numbers)
     if unknown:
@@ -77,6 +80,8 @@ def _check(task: Task, run: Run) -> None:
             raise BadValue(
                 f"the loss number {path}={value!r} must be given a value in each run: Run(loss={{{path!r}: …}})"
             )
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise BadValue(f"the loss number {path} of a run must be a finite number, got {value!r}")
 
 
 def settings_for(

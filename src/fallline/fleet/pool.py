@@ -12,8 +12,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -63,11 +61,9 @@ class Pool:
         if self._workers:
             yield from self._shared_out(jobs, runs, settings, progress)
             return
-        with single_threaded():
-            for job in jobs:
-                wanted = [runs[i] for i in job.positions]
-                own = replace(settings, executor=job.executor)
-                yield job, train(self.tasks[job.task], wanted, own, self._programs, progress)
+        for job in jobs:
+            wanted = [runs[i] for i in job.positions]
+            yield job, train(self.tasks[job.task], wanted, job.settings(settings), self._programs, progress)
 
     def _shared_out(
         self, jobs: Sequence[Job], runs: Sequence[Run], settings: Settings, progress: Progress
@@ -78,9 +74,7 @@ class Pool:
             for worker in self._workers:
                 if worker not in busy and waiting:
                     job = waiting.pop()
-                    worker.start(
-                        job, [runs[i] for i in job.positions], replace(settings, executor=job.executor)
-                    )
+                    worker.start(job, [runs[i] for i in job.positions], job.settings(settings))
                     busy[worker] = job
             for worker in _ready(list(busy)):
                 kind, content = worker.receive(busy[worker])
@@ -134,10 +128,12 @@ class _Worker:
         except (EOFError, ConnectionResetError) as error:
             raise self._lost(job) from error
         if kind == "error":
-            failed, trace = content
+            failed, what, trace = content
             if isinstance(failed, FalllineError):
                 raise failed
-            raise WorkerLost(f"a worker failed while it trained {len(job.positions)} runs:\n{trace}")
+            lost = WorkerLost(f"a worker failed while it trained {len(job.positions)} runs: {what}")
+            lost.add_note(trace)
+            raise lost
         return kind, content
 
     def _lost(self, job: Job) -> WorkerLost:
@@ -176,15 +172,5 @@ def _serve(pipe: Connection, inherited: Sequence[Connection], tasks: Sequence[Ta
             pipe.send(("done", records))
         except Exception as error:
             known = error if isinstance(error, FalllineError) else None
-            pipe.send(("error", (known, traceback.format_exc())))
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Use one thread inside, as workers do, so that a block gives the same numbers here and there."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+            what = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+            pipe.send(("error", (known, what, traceback.format_exc())))

@@ -47,7 +47,9 @@ def table() -> dict[Any, Callable[..., Any]]:
 
 def _overloads() -> list[Any]:
     packets = (getattr(aten, name) for name in dir(aten) if not name.startswith("__"))
-    every = (getattr(p, o) for p in packets if isinstance(p, torch._ops.OpOverloadPacket) for o in p.overloads())
+    every = (
+        getattr(p, o) for p in packets if isinstance(p, torch._ops.OpOverloadPacket) for o in p.overloads()
+    )
     return [op for op in every if not op._schema.is_mutable and len(op._schema.returns) == 1]
 
 
@@ -58,16 +60,27 @@ def _pointwise(op: Any, *args: Any, **options: Any) -> Any:
         return NotImplemented
     shape = torch.broadcast_shapes(*(t.shape for t in tensors))
     n = shape.numel()
-    if n % LINE == 0 and all(t.shape == shape and t.is_contiguous() for t in tensors):
+    if _fills_vectors(tensors, shape) or _goes_by_rows(tensors, shape):
         return NotImplemented
 
     def whole(a: Any) -> Any:
         if not isinstance(a, Tensor) or not a.ndim:
             return a
-        flat = a.expand(shape).reshape(-1)
+        flat = a.expand(shape).reshape(-1).contiguous()
         return aten.constant_pad_nd(flat, [0, -n % LINE], 1.0) if n % LINE else flat
 
     return op(*map(whole, args), **options)[:n].reshape(shape)
+
+
+def _fills_vectors(tensors: list[Tensor], shape: torch.Size) -> bool:
+    return shape.numel() % LINE == 0 and all(t.shape == shape and t.is_contiguous() for t in tensors)
+
+
+def _goes_by_rows(tensors: list[Tensor], shape: torch.Size) -> bool:
+    """Whether one number for each run meets many, so that the last entries are those of each run, alike for all."""
+    short = [t for t in tensors if t.shape != shape]
+    lead = (shape[0], *(1 for _ in shape[1:]))
+    return bool(short) and all(t.is_contiguous() and t.shape in (shape, lead) for t in tensors)
 
 
 def _bmm(a: Tensor, b: Tensor) -> Any:
@@ -96,5 +109,5 @@ def _reduction(op: Any, x: Tensor, dims: Sequence[int] | None, keepdim: bool = F
     if not set(kept) & set(wide) or max(wide, key=x.stride) not in reduced:
         return NotImplemented
     rows = x.permute(*kept, *reduced).reshape(*(x.shape[d] for d in kept), -1).contiguous()
-    out = op(rows, [-1], False, **options)
+    out = op(rows, [-1], **options)
     return out.reshape([1 if d in reduced else n for d, n in enumerate(x.shape)]) if keepdim else out

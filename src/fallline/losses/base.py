@@ -80,9 +80,18 @@ def define(
     needs: tuple[str, ...],
     scope: Scope = "example",
     check: Callable[[Any], None] | None = None,
+    start: Callable[[], States] | None = None,
     **numbers: Any,
 ) -> Callable[[Callable[..., Any]], Loss]:
-    """Make a loss from a function of ``(given, h)``; ``numbers`` are (domain, default) by name."""
+    """Make a loss from a function of ``(given, h)``, or of ``(given, h, state)`` where there is a ``start``.
+
+    Args:
+        needs: the names that ``given`` must have.
+        scope: what the tensor is about: one number for each example, one for the batch, or one for the parameters.
+        check: refuses what cannot be right, with a sentence, before a training starts.
+        start: the state before the first step; the function then returns ``(tensor, state)``.
+        **numbers: (domain, default) by name.
+    """
     unknown = set(needs) - set(NEEDS)
     if unknown:
         raise BadValue(f"a loss can need {', '.join(NEEDS)}; got {sorted(unknown)}")
@@ -90,9 +99,8 @@ def define(
     def decorate(function: Callable[..., Any]) -> Loss:
         kind = function.__name__
         domains = {name: domain for name, (domain, _) in numbers.items()}
-        specs.register(
-            Loss, kind, Behavior(function, frozenset(needs), scope, check or (lambda given: None), domains)
-        )  # fmt: skip
+        known = Behavior(function, frozenset(needs), scope, check or (lambda given: None), domains, start)
+        specs.register(Loss, kind, known)
         return Loss(kind, {name: default for name, (_, default) in numbers.items()})
 
     return decorate
@@ -160,23 +168,32 @@ def value(
     if loss.kind == "scaled":
         part, states = value(loss.children[0], given, specs.inside(h, 0), specs.inside(state, 0))
         return h["weight"] * part, {f"0.{name}": s for name, s in states.items()}
-    found = behavior(loss)
-    out = found.function(SimpleNamespace(**given), SimpleNamespace(**h), *([state] if found.start else []))
-    tensor, after = out if found.start else (out, {})
-    return (_mean(tensor, given.get("weight")) if found.scope == "example" else tensor), after
+    tensor, after = _computed(loss, given, h, state)
+    return (_mean(tensor, given.get("weight")) if behavior(loss).scope == "example" else tensor), after
 
 
-def examples(loss: Loss, given: Given, h: Numbers | None = None) -> Tensor:
+def _computed(loss: Loss, given: Given, h: Numbers, state: States) -> tuple[Tensor, States]:
+    """What a kind's own function gives, and its state after it."""
+    found, named = behavior(loss), (SimpleNamespace(**given), SimpleNamespace(**h))
+    if found.start is None:
+        return found.function(*named), {}
+    tensor, after = found.function(*named, state)
+    return tensor, after
+
+
+def examples(loss: Loss, given: Given, h: Numbers | None = None, state: States | None = None) -> Tensor:
     """The loss of each example, [examples]; only for a loss that is per example."""
     h = dict(specs.flatten(loss)) if h is None else h
+    state = start(loss) if state is None else state
+    terms = [
+        examples(term, given, specs.inside(h, i), specs.inside(state, i))
+        for i, term in enumerate(loss.children)
+    ]
     if loss.kind == "sum":
-        return torch.stack([examples(t, given, specs.inside(h, i)) for i, t in enumerate(loss.children)]).sum(
-            0
-        )
+        return torch.stack(terms).sum(0)
     if loss.kind == "scaled":
-        return h["weight"] * examples(loss.children[0], given, specs.inside(h, 0))
-    tensor: Tensor = behavior(loss).function(SimpleNamespace(**given), SimpleNamespace(**h))
-    return tensor
+        return h["weight"] * terms[0]
+    return _computed(loss, given, h, state)[0]
 
 
 def _mean(each: Tensor, weight: Tensor | None) -> Tensor:

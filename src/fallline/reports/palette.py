@@ -7,7 +7,7 @@ other markers and dashes.
 
 from __future__ import annotations
 
-LIGHT = ("#1f5a99", "#b8430f", "#1a9d6a", "#c2709f", "#b48f14", "#4f9bdc", "#5f6368", "#56203a")
+LIGHT = ("#1f5a99", "#b8430f", "#1a9d6a", "#c2709f", "#b48f14", "#4a97d8", "#5f6368", "#56203a")
 DARK = ("#4ba3ee", "#c96a35", "#5ee8ac", "#b57f9c", "#f5d650", "#b9d3ea", "#f2f2f0", "#9a63f0")
 NEUTRAL = {
     # name: (light, dark)

@@ -55,7 +55,8 @@ def per_tensor(
     float64, where a larger one keeps its dtype.
 
     Args:
-        takes: what may come in; gives: what goes out (``None``: the same as came in).
+        takes: what may come in.
+        gives: what goes out (``None``: the same as came in).
         state: how each state tensor ``s.name`` starts, as a function of the parameter and ``h``.
         elementwise: whether each entry is treated alone.
         discontinuous: whether a small change of the gradient can change the step by much (a sign).

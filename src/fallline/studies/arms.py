@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,13 +107,16 @@ def _rule_names(chosen: Sequence[Rule]) -> list[str]:
 
 
 def _text(rule: Rule) -> str:
+    """A rule with what is not as usual in it: parts, numbers that are not tuned, options."""
     if rule.kind == "chain":
         return " → ".join(_text(child) for child in rule.children)
-    shown = {k: v for k, v in rule.numbers.items() if not isinstance(v, Axis)}
-    default = rules.base.behavior(rule)
-    usual = default.make().numbers if default.named else {}
-    told = {k: v for k, v in shown.items() if usual.get(k) != v}
-    numbers = ", ".join(
-        f"{k}={v:.6g}" if isinstance(v, (int, float)) else f"{k}={v!r}" for k, v in told.items()
-    )
-    return f"{rule.kind}({numbers})" if numbers else rule.kind
+    usual = {n: p.default for n, p in inspect.signature(rules.base.behavior(rule).make).parameters.items()}
+    named = dict(rule.options)
+    patterns = [f"{pattern}: " for pattern in named.pop("patterns", ())] or [""] * len(rule.children)
+    told = [pattern + _text(child) for pattern, child in zip(patterns, rule.children, strict=True)]
+    told += [
+        f"{k}={v:.6g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else f"{k}={v!r}"
+        for k, v in {**rule.numbers, **named}.items()
+        if not isinstance(v, Axis) and usual.get(k) != v
+    ]
+    return f"{rule.kind}({', '.join(told)})" if told else rule.kind

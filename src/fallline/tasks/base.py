@@ -13,7 +13,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from .. import rng
 from ..errors import BadTask
+from ..specs import Axis, Schedule
 from ..types import Numbers, Tree
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -83,6 +85,15 @@ class Task:
         columns = self.parts.get(part, {})
         return next((len(column) for column in columns.values()), 0)
 
+    def first_numbers(self) -> dict[str, float]:
+        """The loss's numbers, of an axis its first value and of a schedule its value at step 0."""
+
+        def first(number: Any) -> float:
+            number = number.values[0] if isinstance(number, Axis) else number
+            return float(number.at(0) if isinstance(number, Schedule) else number)
+
+        return {path: first(number) for path, number in self.numbers.items()}
+
     def check(self) -> None:
         """Try one step's worth on a few examples, and refuse with a sentence what cannot be trained."""
         first, again = self.init(0), self.init(0)
@@ -95,7 +106,11 @@ class Task:
                     "(torch.manual_seed is set for each run), not from NumPy, random or the clock"
                 )
         few = {name: column[: min(len(column), 4)] for name, column in self.parts.get("train", {}).items()}
-        loss, _ = self.loss(*first, few, self.numbers)
+        with (
+            rng.untouched(f"the model or the loss of {self.name}"),
+            rng.Noise(*torch.zeros(2, dtype=torch.int64)),
+        ):
+            loss, _ = self.loss(*first, few, self.first_numbers())
         if loss.ndim != 0:
             raise BadTask(f"the loss of {self.name} must be one number, got shape {list(loss.shape)}")
 

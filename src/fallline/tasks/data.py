@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from ..errors import BadTask
 from .base import PARTS, Batch
@@ -40,23 +50,54 @@ def columns(part: str, given: Any, dtype: torch.dtype) -> Batch:
 def _collated(part: str, loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     """All examples of a loader, in the order of its dataset: shuffling and batching are the fleet's."""
     if not isinstance(loader.dataset, IterableDataset):
-        loader = DataLoader(loader.dataset, batch_size=loader.batch_size or 256, collate_fn=loader.collate_fn)
-    pairs = list(loader)
-    if not pairs:
-        raise BadTask(f"the {part} part is empty: a task needs at least one example in each part")
-    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
-        raise BadTask(f"each example of the {part} part must be a pair (x, y), got {type(pairs[0]).__name__}")
-    inputs, targets = zip(*pairs, strict=True)
-    return torch.cat([torch.as_tensor(x) for x in inputs]), torch.cat([torch.as_tensor(y) for y in targets])
+        chosen = _chosen(part, loader)
+        loader = DataLoader(chosen, batch_size=loader.batch_size or 256, collate_fn=loader.collate_fn)
+    try:
+        pairs = list(loader)
+        if not pairs:
+            raise BadTask(f"the {part} part is empty: a task needs at least one example in each part")
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise BadTask(
+                f"each example of the {part} part must be a pair (x, y), got {type(pairs[0]).__name__}"
+            )
+        inputs, targets = zip(*pairs, strict=True)
+        return torch.cat([torch.as_tensor(x) for x in inputs]), torch.cat(
+            [torch.as_tensor(y) for y in targets]
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, BadTask):
+            raise
+        raise BadTask(f"the examples of the {part} part cannot be put together: {error}") from error
+
+
+def _chosen(part: str, loader: DataLoader[Any]) -> Dataset[Any]:
+    """The examples that a loader draws from: a subset where its sampler chooses one."""
+    sampler, batches = loader.sampler, loader.batch_sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return Subset(loader.dataset, sorted(sampler.indices))
+    plain = isinstance(sampler, (RandomSampler, SequentialSampler))
+    if not plain or not (batches is None or isinstance(batches, BatchSampler)):
+        named = type(sampler if not plain else batches).__name__
+        raise BadTask(
+            f"the DataLoader of the {part} part draws by a {named}, but a fleet shuffles by itself, each example once "
+            "an epoch: pass the dataset alone, or a Subset of it"
+        )
+    return loader.dataset
 
 
 def _tensor(part: str, name: str, given: Any, dtype: torch.dtype) -> Tensor:
     if hasattr(given, "to_numpy"):  # a table's column or frame
         given = given.to_numpy()
     try:
-        tensor = torch.as_tensor(given if isinstance(given, Tensor) else np.ascontiguousarray(given)).detach()
+        if not isinstance(given, Tensor):
+            given = np.require(given, requirements=["C", "W"])
+        tensor = torch.as_tensor(given).detach()
     except (TypeError, ValueError) as error:
         raise BadTask(f"{name} of the {part} part cannot become a tensor of numbers: {error}") from error
+    if tensor.is_complex():
+        raise BadTask(
+            f"{name} of the {part} part holds complex numbers: pass real and imaginary parts as columns"
+        )
     if tensor.ndim == 0:
         raise BadTask(f"{name} of the {part} part must have examples on its first axis, got a single number")
     if tensor.is_floating_point():
@@ -71,8 +112,8 @@ def _tensor(part: str, name: str, given: Any, dtype: torch.dtype) -> Tensor:
 
 
 def is_classes(target: Tensor) -> bool:
-    """Whether a target is class numbers."""
-    return not target.is_floating_point() and target.ndim == 1
+    """Whether a target is class numbers, one for each example or several."""
+    return not target.is_floating_point()
 
 
 def split(given: dict[str, Batch]) -> dict[str, Batch]:
@@ -93,8 +134,8 @@ def _split_off(part: str, train: Batch, size: int) -> tuple[Batch, Batch]:
         raise BadTask(
             f"{n} examples are too few to split off a {part} part of {SHARE:.0%}: pass {part}=(X, y)"
         )
-    labels = target.numpy() if is_classes(target) else None
-    if labels is not None and (np.bincount(labels - labels.min()) == 1).any():
+    labels = target.numpy() if is_classes(target) and target.ndim == 1 else None
+    if labels is not None and (np.unique(labels, return_counts=True)[1] == 1).any():
         labels = None  # a class with one member cannot be in both parts
     try:
         rest, taken = train_test_split(np.arange(n), test_size=size, random_state=SPLIT_SEED, stratify=labels)

@@ -49,21 +49,33 @@ def find(score: Any, better: Any, *, classes: bool) -> tuple[Score | None, Metri
     """The function and the metric for a score's name or function; ``None`` stands for the loss itself."""
     if score is None:
         score = "accuracy" if classes else "r2"
+    if better not in ("higher", "lower"):
+        raise BadTask(f"better must be 'higher' or 'lower', got {better!r}")
     if callable(score):
-        return (lambda prediction, batch: score(prediction, batch["target"])), Metric(
-            getattr(score, "__name__", "score"), better
-        )
+        name = getattr(score, "__name__", "score")
+        return _of_target(score), Metric("score" if name == "<lambda>" else name, better)
     if score not in NAMED:
         raise NotFound(f"no score is called {score!r}; {nearest(str(score), NAMED)}, or pass a function")
     if score == "accuracy" and not classes:
         raise BadTask(
-            "accuracy needs class numbers as targets, [n] of an integer type; for numbers use score='r2'"
+            "accuracy needs class numbers as targets, of an integer type; for numbers use score='r2'"
         )
     if score in ("r2", "mse", "mae") and classes:
         raise BadTask(
             f"{score} needs numbers as targets, the labels are classes: use score='accuracy', or y.float()"
         )
     return NAMED[score]
+
+
+def _of_target(score: Callable[[Tensor, Tensor], Any]) -> Score:
+    """A score that knows the target alone; what it counts (a comparison) becomes numbers."""
+
+    def of_batch(prediction: Tensor, batch: Batch) -> Tensor:
+        each = score(prediction, batch["target"])
+        whole = isinstance(each, Tensor) and not each.is_floating_point()
+        return each.to(prediction.dtype) if whole else each
+
+    return of_batch
 
 
 def with_variance(columns: Batch) -> Batch:

@@ -19,6 +19,8 @@ from . import data, scores
 from .base import PARTS, Batch, Task, Variables
 
 _LOSS_STATE = "loss:"
+FEW = 4
+"""Examples that a task is tried on when it is made."""
 
 
 def supervised(
@@ -29,17 +31,23 @@ def supervised(
     make = _factory(model)
     if not isinstance(loss, Loss):
         raise BadTask(f"loss must be a fallline loss such as fl.losses.cross_entropy, got {loss!r}")
+    if dtype not in (torch.float32, torch.float64):
+        raise BadTask(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     given = {"train": train, "validation": validation, "test": test}
-    batch = batch or getattr(train, "batch_size", None) or 32
+    batch = getattr(train, "batch_size", None) or 32 if batch is None else batch
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise BadTask(f"batch must be a whole number of at least 1, got {batch!r}")
     parts = data.split({k: data.columns(k, v, dtype) for k, v in given.items() if v is not None})
     classes = data.is_classes(parts["train"]["target"])
     each, metric = scores.find(score, better, classes=classes)
-    if metric.name == "r2":
-        parts = {part: scores.with_variance(columns) for part, columns in parts.items()}
     template = _made(make, dtype)
     name = name or type(template).__name__
     one = _Supervised(name, make, template, loss, each, dtype)
-    one.check(parts)
+    few = one.check(parts)
+    if metric.name == "r2":
+        parts = {part: scores.with_variance(columns) for part, columns in parts.items()}
+    if each is not None:
+        _check_score(each, few, {name: column[:FEW] for name, column in parts["train"].items()})
     facts = {
         "model": type(template).__name__,
         "parameters": sum(p.numel() for p in template.parameters()),
@@ -49,7 +57,7 @@ def supervised(
         "test_data": _fingerprint(parts, ("test",)),
     }
     numbers = dict(specs.flatten(loss))
-    return Task(name, one.init, one.loss, one.score, parts, metric, numbers, int(batch), facts, repr(loss))
+    return Task(name, one.init, one.loss, one.score, parts, metric, numbers, batch, facts, repr(loss))
 
 
 def _factory(model: Any) -> Callable[[], nn.Module]:
@@ -94,14 +102,15 @@ class _Supervised:
 
     def loss(self, params: Tree, buffers: Tree, batch: Batch, h: Numbers) -> tuple[Tensor, Tree]:
         given, after = self._given(params, buffers, batch, training=True)
-        held = {k.removeprefix(_LOSS_STATE): t for k, t in buffers.items() if k.startswith(_LOSS_STATE)}
-        value, state = losses.value(self.spec, given, h, held)
+        value, state = losses.value(self.spec, given, h, _held(buffers))
         return value, {**after, **{_LOSS_STATE + name: t for name, t in state.items()}}
 
     def score(self, params: Tree, buffers: Tree, batch: Batch, h: Numbers) -> dict[str, Tensor]:
         given, _ = self._given(params, buffers, batch, training=False)
-        loss = losses.examples(self.spec, given, h) if losses.per_example(self.spec) else losses.value(
-            self.spec, given, h)[0]  # fmt: skip
+        if losses.per_example(self.spec):
+            loss = losses.examples(self.spec, given, h, _held(buffers))
+        else:
+            loss, _ = losses.value(self.spec, given, h, _held(buffers))
         return {"loss": loss, "score": loss if self.each is None else self.each(given["prediction"], batch)}
 
     def _given(
@@ -113,27 +122,17 @@ class _Supervised:
         prediction = functional_call(self.template, {**params, **own}, (batch["inputs"],))
         return {"prediction": prediction, "params": params, **batch}, own
 
-    def check(self, parts: dict[str, Batch]) -> None:
-        """Refuse, with a sentence, a model whose output does not fit the labels."""
+    def check(self, parts: dict[str, Batch]) -> Tensor:
+        """Refuse, with a sentence, a model whose output does not fit the labels; its output for a few examples."""
         first = self.init(0)
-        few = {name: column[: min(len(column), 4)] for name, column in parts["train"].items()}
-        with torch.no_grad():
+        few = {name: column[:FEW] for name, column in parts["train"].items()}
+        with torch.no_grad(), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
             given = self._prediction(first, few)
-        prediction = given["prediction"]
+        prediction: Tensor = given["prediction"]
         for columns in parts.values():  # shapes from the few, the range of the labels from all
             whole = prediction[:1].expand(len(columns["target"]), *prediction.shape[1:])
             losses.check(self.spec, {**given, **columns, "prediction": whole})
-        if self.each is not None:
-            self._check_score(self.each(prediction, few))
-
-    def _check_score(self, score: Any) -> None:
-        if not isinstance(score, Tensor) or score.ndim > 1:
-            got = (
-                f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
-            )
-            raise BadTask(
-                f"a score function must give one number per example, a tensor [examples]; got {got}"
-            )
+        return prediction
 
     def _prediction(self, first: Variables, few: Batch) -> dict[str, Any]:
         try:
@@ -157,6 +156,24 @@ class _Supervised:
                 "the first axis of its output must be the examples"
             )
         return given
+
+
+def _held(buffers: Tree) -> Tree:
+    """The state of the loss, which is kept among the buffers."""
+    return {k.removeprefix(_LOSS_STATE): t for k, t in buffers.items() if k.startswith(_LOSS_STATE)}
+
+
+def _check_score(each: scores.Score, prediction: Tensor, few: Batch) -> None:
+    try:
+        score: Any = each(prediction, few)
+    except Exception as error:
+        raise BadTask(f"the score function failed: {type(error).__name__}: {error}") from error
+    if not isinstance(score, Tensor) or tuple(score.shape) not in ((), (len(prediction),)):
+        got = f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
+        raise BadTask(
+            f"a score function must give one number per example, a tensor [{len(prediction)}] for {len(prediction)} "
+            f"examples (or one for all, 0-d); got {got}"
+        )
 
 
 def _fingerprint(parts: dict[str, Batch], wanted: tuple[str, ...]) -> str:

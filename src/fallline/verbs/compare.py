@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..errors import BadStore, BadValue
 from ..fleet import Fleet
 from ..reports.compare import write_report
 from ..reports.table import legend, ranking_table
+from ..specs import Study
 from ..store import Store
 from ..studies.arms import Arm, arms
 from ..studies.compare import Compared, Protocol, check_tasks, study_of
@@ -157,7 +158,7 @@ def compare(
             compared = arms(found, given, protocol.rates)
         facts = provenance(found, named, fleet.plan()) | ({"budget": note} if note else {})
         deadline = None if minutes is None else began + 60 * minutes
-        with _new_store(folder, found, compared, protocol, facts) as store:
+        with _new_store(folder, study_of(found, compared, protocol), facts) as store:
             with meter(_title(found, compared), shown=progress) as bar:
                 result = _run(fleet, compared, protocol, store, bar, speed, deadline)
             document = judge(result, time.perf_counter() - began, store.count())
@@ -203,10 +204,7 @@ def _run(
         bar.expect(runs * protocol.steps if allowed else 0)
         return allowed
 
-    try:
-        return run_comparison(fleet, compared, protocol, store.add, bar, more)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(str(store.path)) from None
+    return run_comparison(fleet, compared, protocol, store.add, bar, more)
 
 
 def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
@@ -227,11 +225,11 @@ def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
     return folder
 
 
-def _new_store(
-    folder: Path, tasks: Sequence[Task], compared: Sequence[Arm], protocol: Protocol, facts: dict[str, Any]
-) -> Store:
-    """Begin a store in a folder that is made for it; where that fails, no new folder is left."""
+@contextmanager
+def _new_store(folder: Path, study: Study, facts: dict[str, Any]) -> Iterator[Store]:
+    """A store in a folder that is made for it; where nothing was obtained, nothing is left."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
+    path, created, runs = folder / "study.db", False, 0
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -239,9 +237,17 @@ def _new_store(
             raise BadStore(
                 f"the folder {folder} cannot be made ({error.strerror}): choose another with --out"
             ) from error
-        return Store.create(folder / "study.db", study_of(tasks, compared, protocol), facts)
-    except BaseException:
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
+        with Store.create(path, study, facts) as store:
+            created = True
+            try:
+                yield store
+            finally:
+                runs = store.count()
+    except BaseException as stopped:
+        if runs and isinstance(stopped, KeyboardInterrupt):
+            raise KeyboardInterrupt(str(path)) from None  # the command line tells where the runs are
+        if not runs:
+            for remove in [path.unlink] * created + [one.rmdir for one in made]:
+                with suppress(OSError):
+                    remove()
         raise

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,8 +42,7 @@ def provenance(tasks: Sequence[Task], named: Sequence[Any], plan: Mapping[str, A
 def command() -> str:
     """How this process was started, as one would type it."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    words = [program, *sys.argv[1:]]
-    return " ".join(f"'{word}'" if " " in word or "(" in word else word for word in words)
+    return shlex.join(["fallline" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
 def code_version() -> str:

@@ -52,9 +52,9 @@ def _working(view: View, arms: Sequence[Arm], x: Scale) -> Figure:
     rows, size = tuple(arm.label for arm in arms), (424, ROW * len(arms) + 56)
     panels = Panel(x, None, where, alt=alt, rows=rows, size=size), _widths(arms)
     caption = (
-        f"Left: where the mean validation {view.metric} reaches the target, {words.trim(view.target, 4)}; sign: the setting "
+        f"First: where the mean validation {view.metric} reaches the target, {words.trim(view.target, 4)}; sign: the setting "
         "that was chosen; gray: what was searched. An arrow marks a range that is still open where the search ended, so "
-        f"its width is a lower bound. Right: the width, mean and {view.level:.0%} interval over replicates."
+        f"its width is a lower bound. Second: the width, mean and {view.level:.0%} interval over replicates."
     )
     return Figure("working", _range_conclusion(view, arms), panels, caption)
 

@@ -56,7 +56,7 @@ def _panel(view: View, label: str, values: Array, texts: Sequence[str]) -> Panel
     said = [f"{arm.label} {text}" for arm, text in zip(view.arms, texts, strict=True)]
     rows = zip(view.arms, values, texts, strict=True)
     return Panel(
-        Scale(label, low=0.0, high=float(np.nanmax(values)) * 1.45), None,
+        Scale(label, low=0.0, high=float(np.nanmax(values)) * 1.45 or 1.0), None,
         tuple(mark for i, row in enumerate(rows) for mark in _row(i, *row)),
         alt=f"{label}: {'; '.join(said)}.", rows=tuple(arm.label for arm in view.arms),
         size=(424, ROW * len(view.arms) + 56),
