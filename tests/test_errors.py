@@ -35,7 +35,7 @@ BUILT_IN = {
     ("rng.py", "ValueError"),  # the same
     ("losses/base.py", "NotImplementedError"),  # cannot be reached through any public function
 }
-"""Where an error of Python's own is raised on purpose."""
+"""Where an error of Python's own is raised on purpose; no sentence of ours to be asserted."""
 
 HOLE = "\0"
 GRAM = 8
@@ -211,7 +211,7 @@ def unasserted(source: Path, tests: Path) -> list[Sentence]:
 
 
 def test_every_sentence_is_asserted():
-    lacking = unasserted(SOURCE, ROOT / "tests")
+    lacking = [s for s in unasserted(SOURCE, ROOT / "tests") if (s.file, s.error) not in BUILT_IN]
     assert not lacking, "\n".join(["no test asserts these sentences:", *map(str, lacking)])
 
 

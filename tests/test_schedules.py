@@ -88,7 +88,7 @@ def test_values_are_a_column_for_numbers_and_schedules():
         (lambda: constant(constant(1.0)), "a number, not a schedule"),
         (lambda: joined(0.1, constant(0.2), lengths=(3,)), r"joined takes schedules such as .*, got 0.1"),
         (lambda: joined(constant(0.1), constant(0.2), lengths=()), "got 2 schedules and 0 lengths"),
-        (lambda: joined(lengths=()), "got 0 schedules and 0 lengths"),
+        (lambda: joined(lengths=()), "the length of each but the last one, got 0 schedules and 0 lengths"),
         (lambda: joined(constant(0.1), constant(0.2), lengths=(-1,)), r"joined\(length0=-1\): .* at least 0; got -1"),
         (lambda: scaled(0.1, 2.0), "scaled takes schedules such as"),
     ],

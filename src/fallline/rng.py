@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .errors import BadTask
@@ -147,10 +147,7 @@ class Noise(TorchFunctionMode):
 
 def _is_composite(func: Any) -> bool:
     """Whether a function of torch is written in Python, and so may draw noise by others (attention does)."""
-    return isinstance(func, types.FunctionType) and func.__module__ in (
-        "torch.nn.functional",
-        "torch.nn.init",
-    )
+    return isinstance(func, types.FunctionType) and func.__module__ == "torch.nn.functional"
 
 
 @functools.cache
@@ -287,6 +284,7 @@ _REFUSED = {
     torch.randint, torch.randint_like, torch.randperm, torch.multinomial, torch.normal, torch.poisson, torch.binomial,
     torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.bernoulli_, torch.Tensor.random_, torch.Tensor.cauchy_,
     torch.Tensor.exponential_, torch.Tensor.geometric_, torch.Tensor.log_normal_, torch.Tensor.multinomial,
+    nn.init.uniform_, nn.init.normal_, nn.init.trunc_normal_, nn.init.kaiming_uniform_, nn.init.kaiming_normal_,
 }  # fmt: skip
 _REFUSED_IN_TRAINING = {
     torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu, torch.rrelu, torch.rrelu_, torch.dropout_,

@@ -97,7 +97,7 @@ class Spec:
         return f"{self.kind}({', '.join(parts)})"
 
     def __hash__(self) -> int:
-        return hash((self.family, repr(self)))
+        return hash((self.family, self.kind, frozenset(self.numbers.items()), self.children))
 
     def replace(self, **numbers: Any) -> Any:
         """The same value with other numbers; a name may reach into children by index, as in ``{"1.lr": 0.1}``."""

@@ -42,11 +42,12 @@ Step: TypeAlias = Callable[[Carry, Inputs, Batch], tuple[Carry, Told]]
 Evaluate: TypeAlias = Callable[[Carry, dict[str, Tensor], Tensor, Tensor, Batch], Told]
 
 
-def one_step(task: Task, rule: Rule, *, measure: bool) -> Step:
+def one_step(task: Task, rule: Rule) -> Step:
     """The function that takes one run one step further.
 
-    A run whose loss or whose next parameters are not finite keeps its last finite parameters from then on: it is
-    frozen. With ``measure``, the gradient's norm and the size of the step relative to the parameters are told too.
+    It tells the training loss, whether the run is still alive (its loss and its parameters have been finite so far),
+    the gradient's norm, and the size of the step relative to the parameters. A step that only needs the first two
+    leaves out the rest of the program.
     """
 
     def step(carry: Carry, given: Inputs, columns: Batch) -> tuple[Carry, Told]:
@@ -58,13 +59,10 @@ def one_step(task: Task, rule: Rule, *, measure: bool) -> Step:
         with Noise(given.seed, given.step):
             gradient, (value, buffers) = grad_and_value(loss, has_aux=True)(carry.params)
         direction, state, _ = rules.update(rule, gradient, carry.state, carry.params, given.h)
-        after = {k: p + direction[k] for k, p in carry.params.items()}
-        alive = carry.alive & torch.isfinite(value + total(after))
-        params = {k: torch.where(alive, after[k], p) for k, p in carry.params.items()}
-        buffers = {k: torch.where(alive, b, carry.buffers[k]) for k, b in buffers.items()}
-        told = {"train_loss": value, "alive": alive}
-        if measure:
-            told.update(zip(MEASURED, (norm(gradient), norm(direction) / norm(carry.params)), strict=True))
+        params = {k: p + direction[k] for k, p in carry.params.items()}
+        alive = carry.alive & torch.isfinite(value + total(params))
+        measured = (norm(gradient), norm(direction) / norm(carry.params))
+        told = {"train_loss": value, "alive": alive, **dict(zip(MEASURED, measured, strict=True))}
         return Carry(params, buffers, state, alive), told
 
     return step

@@ -66,12 +66,12 @@ class Programs:
     def __init__(self) -> None:
         self._made: dict[Any, Program] = {}
 
-    def step(self, task: Task, rule: specs.Rule, executor: Executor, *, measure: bool) -> Program:
+    def step(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
         """The program that takes a block one step further."""
-        key = (id(task), specs.structure(rule), executor, measure)
+        key = (id(task), specs.structure(rule), executor, "step")
         if key not in self._made:
             dims = (0, Inputs(0, 0, 0, 0, None), None)  # type: ignore[arg-type]
-            self._made[key] = Program(one_step(task, rule, measure=measure), dims, executor)
+            self._made[key] = Program(one_step(task, rule), dims, executor)
         return self._made[key]
 
     def evaluation(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
@@ -147,8 +147,7 @@ class _Block:
     def __init__(self, task: Task, runs: Sequence[Run], settings: Settings, programs: Programs) -> None:
         self.task, self.runs, self.settings = task, runs, settings
         rule = runs[0].rule
-        self.step = programs.step(task, rule, settings.executor, measure=False)
-        self.measured = programs.step(task, rule, settings.executor, measure=True)
+        self.step = programs.step(task, rule, settings.executor)
         self.evaluation = programs.evaluation(task, rule, settings.executor)
         self.columns = dict(task.parts.get("train", {}))
         self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in runs])
@@ -156,36 +155,49 @@ class _Block:
         self.order = Order([run.seed for run in runs], task.size("train"), settings.batch)
         self.carry = _start(task, runs, self.numbers)
         self.log = _Log(np.full(len(runs), -1, dtype=np.int64))
+        self.frozen: dict[int, list[Tensor]] = {}
         self.evaluate(0)
 
     def advance(self, start: int, stop: int) -> None:
         """Take the steps from ``start`` to ``stop``; the last of them is measured."""
         index, h = self.order.between(start, stop), self.numbers.between(start, stop)
         held, shape = pytree.tree_flatten(self.carry)
-        columns, losses, alive = list(self.columns.values()), [], []
+        columns, losses = list(self.columns.values()), []
 
         def inputs(t: int) -> Inputs:
             return Inputs(h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
 
-        plain, measured = (
-            p.bind(self.carry, inputs(start), self.columns)[0] for p in (self.step, self.measured)
-        )
+        args = (self.carry, inputs(start), self.columns)
+        plain, measured = (self.step.bind(*args, without=n)[0] for n in (len(MEASURED), 0))
         for t in range(start, stop):
             run = measured if t == stop - 1 else plain
             after = run(*held, *_leaves(inputs(t)), *columns)
-            held, (train_loss, living, *told) = after[: len(held)], after[len(held) :]
+            before, held, (train_loss, alive, *told) = held, after[: len(held)], after[len(held) :]
+            if int(alive.sum()) + len(self.frozen) < len(self.runs):
+                self._freeze(t, before, alive)
             losses.append(train_loss)
-            alive.append(living)
-        self.carry = pytree.tree_unflatten(held, shape)
-        self._note_deaths(start, torch.stack(alive))
+        self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
         self.log.add("train_loss", stop, torch.stack(losses, 1).double().mean(1))
-        for name, values in zip(MEASURED, told, strict=True):
+        for name, values in zip(MEASURED, told[: len(MEASURED)], strict=True):
             self.log.add(name, stop, values)
 
-    def _note_deaths(self, start: int, alive: Tensor) -> None:
-        for i in (~alive[-1]).nonzero().flatten().tolist():
-            if self.log.died[i] < 0:
-                self.log.died[i] = start + int((~alive[:, i]).nonzero()[0])
+    def _freeze(self, step: int, before: list[Tensor], alive: Tensor) -> None:
+        """Keep the last finite parameters and buffers of runs that have just left the finite numbers."""
+        for i in (~alive).nonzero().flatten().tolist():
+            if i not in self.frozen:
+                self.frozen[i] = [t[i].clone() for t in before[: self._variables]]
+                self.log.died[i] = step
+
+    def _with_frozen(self, carry: Carry) -> Carry:
+        """Put the frozen runs back to where they were; what they computed since is of no run."""
+        for i, kept in self.frozen.items():
+            for whole, own in zip(pytree.tree_leaves((carry.params, carry.buffers)), kept, strict=True):
+                whole[i] = own
+        return carry
+
+    @property
+    def _variables(self) -> int:
+        return len(self.carry.params) + len(self.carry.buffers)
 
     def evaluate(self, step: int) -> None:
         """Note loss and score on the validation part."""

@@ -11,13 +11,14 @@ place in its block are written with others that do not (``steady``).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.func import functionalize, vmap
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -37,7 +38,8 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], in_dims: tuple[Any, ...], executor: Executor) -> None:
         self.function, self.in_dims, self.executor = function, in_dims, executor
-        self._made: dict[Any, tuple[Callable[..., Any], Any]] = {}
+        self._made: dict[Any, Callable[..., list[Tensor]]] = {}
+        self._graphs: dict[Any, tuple[Any, Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
         """Run on whole arguments."""
@@ -45,18 +47,25 @@ class Program:
         run, out = self.bind(*args)
         return pytree.tree_unflatten(run(*leaves), out)
 
-    def bind(self, *args: Any) -> tuple[Callable[..., list[Tensor]], Any]:
+    def bind(self, *args: Any, without: int = 0) -> tuple[Callable[..., list[Tensor]], Any]:
         """The program for arguments of these shapes, from tensors to tensors, and the structure of its result.
 
         A loop that calls it at each step keeps its arguments as one list of tensors and saves the rest.
+
+        Args:
+            *args: examples of the arguments.
+            without: how many of the last tensors of the result, and what only they need, are left out.
         """
         leaves, shape = pytree.tree_flatten(args)
         key = (shape, tuple((t.shape, t.dtype) for t in leaves))
-        if key not in self._made:
-            self._made[key] = self._make(leaves, shape)
-        return self._made[key]
+        if key not in self._graphs:
+            self._graphs[key] = self._traced(leaves, shape)
+        graph, out = self._graphs[key]
+        if (key, without) not in self._made:
+            self._made[key, without] = self._finished(graph, without)
+        return self._made[key, without], out
 
-    def _make(self, leaves: list[Tensor], shape: Any) -> tuple[Callable[..., Any], Any]:
+    def _traced(self, leaves: list[Tensor], shape: Any) -> tuple[Any, Any]:
         seen: list[Any] = []
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
@@ -72,13 +81,29 @@ class Program:
             flat(*leaves)
             return flat, seen[0]
         with torch.no_grad():
-            graph = make_fx(functionalize(flat), decomposition_table=steady.table())(*leaves)
-        _share(graph.graph)
+            traced = make_fx(functionalize(flat), decomposition_table=steady.table())(*leaves)
+        _share(traced.graph)
+        return traced, seen[0]
+
+    def _finished(self, traced: Any, without: int) -> Callable[..., list[Tensor]]:
+        if self.executor == "alone":
+            alone: Callable[..., list[Tensor]] = traced
+            return alone
+        graph = GraphModule(traced, copy.deepcopy(traced.graph))
+        if without:
+            _leave_out(graph.graph, without)
         graph.graph.eliminate_dead_code()
         graph.recompile()
         if self.executor == "compiled":
-            return torch.compile(graph, fullgraph=True, dynamic=False), seen[0]
-        return graph.forward, seen[0]
+            compiled: Callable[..., list[Tensor]] = torch.compile(graph, fullgraph=True, dynamic=False)
+            return compiled
+        return graph.forward
+
+
+def _leave_out(graph: Graph, count: int) -> None:
+    """Drop the last results of a graph."""
+    output = next(node for node in graph.nodes if node.op == "output")
+    output.args = (list(output.args[0])[:-count],)
 
 
 def _share(graph: Graph) -> None:

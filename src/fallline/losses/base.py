@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import specs
-from ..errors import BadTask, BadValue
+from ..errors import BadTask, BadValue, nearest
 from ..specs import Domain, Loss
 from ..types import Numbers
 
@@ -64,6 +64,8 @@ class Behavior:
             return loss.replace(**options)
         if len(given) != 2 or not all(isinstance(t, Tensor) for t in given):
             raise BadValue(f"{loss.kind} takes (prediction, target) as tensors, or settings by keyword")
+        for name in set(options) - set(NEEDS):
+            raise BadValue(f"a loss of a batch is given {', '.join(NEEDS)}; {name}: {nearest(name, NEEDS)}")
         named = {"prediction": given[0], "target": given[1], **options}
         check(loss, named)
         return value(loss, named)[0]
@@ -134,7 +136,26 @@ def check(loss: Loss, given: Given) -> None:
         raise BadTask(
             f"the loss {loss.kind} needs {', '.join(sorted(missing))}, but the batch has {sorted(given)}"
         )
+    _check_weight(given)
     behavior(loss).check(SimpleNamespace(**given))
+
+
+def _check_weight(given: Given) -> None:
+    """Refuse a batch without examples, and weights that are not one number for each example."""
+    prediction, weight = given.get("prediction"), given.get("weight")
+    if not isinstance(prediction, Tensor) or prediction.ndim == 0:
+        return
+    if len(prediction) == 0:
+        raise BadTask("the batch is empty: the mean over no examples is not defined")
+    if weight is None:
+        return
+    if weight.shape != prediction.shape[:1]:
+        raise BadTask(
+            f"the weights are {list(weight.shape)} for {len(prediction)} examples: they must be one number for each, "
+            f"[{len(prediction)}]"
+        )
+    if not bool((weight >= 0).all() & (weight.sum() > 0)):
+        raise BadTask("the weights of examples must be at least 0, and one of them above 0, or there is no mean")
 
 
 def start(loss: Loss) -> States:

@@ -27,7 +27,7 @@ def _summed(each: Tensor) -> Tensor:
 
 @define(needs=("prediction", "target"), check=_same_shape)
 def mse(given: Any, h: Any) -> Tensor:
-    """Squared error (L2): ‖y − f(x)‖₂², summed over outputs, for each example.
+    """Squared error (L2), summed over outputs, for each example: ℓ = ‖y − f(x)‖₂² = Σ_k (y_k − f_k(x))².
 
     The batch's loss is the mean over examples, in the squared unit of y; its minimizer is the conditional mean.
     prediction and target: [examples, …] of one shape. ``torch.nn.functional.mse_loss`` takes the mean over
@@ -44,7 +44,7 @@ def mse(given: Any, h: Any) -> Tensor:
 
 @define(needs=("prediction", "target"), check=_same_shape)
 def mae(given: Any, h: Any) -> Tensor:
-    """Absolute error (L1): ‖y − f(x)‖₁, summed over outputs, for each example.
+    """Absolute error (L1), summed over outputs, for each example: ℓ = ‖y − f(x)‖₁ = Σ_k |y_k − f_k(x)|.
 
     The batch's loss is the mean over examples, in the unit of y; its minimizer is the conditional median.
     prediction and target: [examples, …] of one shape. ``torch.nn.functional.l1_loss`` takes the mean over

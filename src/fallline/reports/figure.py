@@ -98,9 +98,10 @@ class Figure:
     Args:
         kind: what sort of figure it is, such as 'ranking'; it also names the figure's place in the page.
         title: the conclusion, computed from the data.
-        panels: side by side where there is room for ``columns`` of them.
+        panels: side by side where there is room.
         caption: what is drawn: the center, the interval, n.
         legend: (label, style) of what the panels share.
+        columns: how many panels stand side by side where there is room.
     """
 
     kind: str

@@ -101,19 +101,32 @@ def _tensor(part: str, name: str, given: Any, dtype: torch.dtype) -> Tensor:
     if tensor.ndim == 0:
         raise BadTask(f"{name} of the {part} part must have examples on its first axis, got a single number")
     if tensor.is_floating_point():
+        tensor = tensor.to(dtype)  # in which a number may be too large
         bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else ~torch.isfinite(tensor)
         if bad.any():
             raise BadTask(
                 f"{name} of the {part} part has {int(bad.sum())} of {len(bad)} examples with NaN or infinite values "
-                f"(the first is number {int(bad.nonzero()[0])}): fill or drop them before training"
+                f"in {dtype} (the first is number {int(bad.nonzero()[0])}): fill or drop them before training"
             )
-        return tensor.to(dtype)
+        return tensor
     return tensor.to(torch.int64)
 
 
 def is_classes(target: Tensor) -> bool:
     """Whether a target is class numbers, one for each example or several."""
     return not target.is_floating_point()
+
+
+def agree(parts: dict[str, Batch]) -> None:
+    """Refuse parts whose examples differ in shape or type from those of train."""
+    for part, part_columns in parts.items():
+        for name, column in part_columns.items():
+            shape, first = column.shape[1:], parts["train"][name]
+            if shape != first.shape[1:] or column.dtype != first.dtype:
+                raise BadTask(
+                    f"the {name} of an example is {list(shape)} of {column.dtype} in the {part} part, but "
+                    f"{list(first.shape[1:])} of {first.dtype} in train: all parts must be alike"
+                )
 
 
 def split(given: dict[str, Batch]) -> dict[str, Batch]:

@@ -55,7 +55,7 @@ def find(score: Any, better: Any, *, classes: bool) -> tuple[Score | None, Metri
         name = getattr(score, "__name__", "score")
         return _of_target(score), Metric("score" if name == "<lambda>" else name, better)
     if score not in NAMED:
-        raise NotFound(f"no score is called {score!r}; {nearest(str(score), NAMED)}, or pass a function")
+        raise NotFound(f"no score is called {score!r}; {nearest(str(score), NAMED)} (or pass a function)")
     if score == "accuracy" and not classes:
         raise BadTask(
             "accuracy needs class numbers as targets, of an integer type; for numbers use score='r2'"

@@ -37,7 +37,9 @@ def supervised(
     batch = getattr(train, "batch_size", None) or 32 if batch is None else batch
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise BadTask(f"batch must be a whole number of at least 1, got {batch!r}")
-    parts = data.split({k: data.columns(k, v, dtype) for k, v in given.items() if v is not None})
+    whole = {k: data.columns(k, v, dtype) for k, v in given.items() if v is not None}
+    data.agree(whole)
+    parts = data.split(whole)
     classes = data.is_classes(parts["train"]["target"])
     each, metric = scores.find(score, better, classes=classes)
     template = _made(make, dtype)
@@ -76,7 +78,15 @@ def _factory(model: Any) -> Callable[[], nn.Module]:
 
 def _made(make: Callable[[], nn.Module], dtype: torch.dtype, seed: int = 0) -> nn.Module:
     with rng.seeded(rng.seed_for(seed, "init")):
-        module = make()
+        try:
+            module = make()
+        except FalllineError:
+            raise
+        except Exception as error:
+            raise BadTask(
+                f"model() failed: {type(error).__name__}: {error}; it is called without arguments, once for each seed, "
+                "as in model=lambda: MyNet(64, 10)"
+            ) from error
     if not isinstance(module, nn.Module):
         raise BadTask(f"model() must return an nn.Module, got a {type(module).__name__}")
     return module.to(dtype)
@@ -142,9 +152,10 @@ class _Supervised:
         except Exception as error:
             inputs = few["inputs"]
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            hint = "" if inputs.is_floating_point() else "; if X holds numbers and not indices, pass X.astype(float)"
             raise BadTask(
                 f"the model {type(self.template).__name__} of {self.name} does not take inputs "
-                f"{['n', *inputs.shape[1:]]} of {inputs.dtype}: {reason}"
+                f"{['n', *inputs.shape[1:]]} of {inputs.dtype}: {reason}{hint}"
             ) from error
         if not isinstance(given["prediction"], Tensor):
             raise BadTask(
