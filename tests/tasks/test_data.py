@@ -77,6 +77,7 @@ WAYS = {
     "DataLoader that shuffles": DataLoader(Pairs(PAIRS), batch_size=7, shuffle=True),
     "DataLoader that drops": DataLoader(Pairs(PAIRS), batch_size=7, shuffle=True, drop_last=True),
     "DataLoader without batches": DataLoader(Pairs(PAIRS), batch_size=None),
+    "DataLoader of batches": DataLoader(Pairs([(INPUTS[:50], TARGET[:50]), (INPUTS[50:], TARGET[50:])]), batch_size=None),
     "DataLoader by a batch sampler": DataLoader(
         Pairs(PAIRS), batch_sampler=BatchSampler(RandomSampler(Pairs(PAIRS)), 7, drop_last=True)
     ),
@@ -107,6 +108,7 @@ def test_a_loader_says_the_batch_and_how_examples_are_put_together():
     assert found.batch == 7
     assert torch.equal(data.columns("train", loader, torch.float32)["inputs"], 2 * INPUTS)
     assert task(loader, batch=5).batch == 5
+    assert task(WAYS["DataLoader by a batch sampler"]).batch == 7
     assert task((X, Y)).batch == 32
     assert task(DataLoader(Pairs(PAIRS), batch_size=None)).batch == 32
 
@@ -195,9 +197,9 @@ def spoilt(value, *places):
 
 BAD = {
     "NaN": ((spoilt(np.nan, (4, 0), (4, 1), (9, 2)), Y), r"^X of the train part has 2 of 60 examples with NaN or infinite "
-            r"values in torch.float32 \(the first is number 4\): fill or drop them before training$"),
+            r"values \(the first is number 4\) in torch.float32: fill or drop them before training$"),
     "infinite": ((spoilt(np.inf, (7, 0)), Y), r"^X of the train part has 1 of 60 examples with NaN or infinite"),
-    "too large for the type": ((spoilt(1e300, (7, 0)), Y), r"has 1 of 60 examples with NaN or infinite values in torch.f"),
+    "too large for the type": ((spoilt(1e300, (7, 0)), Y), r"has 1 of 60 examples with NaN or infinite values \(the first is number 7\) in t"),
     "a NaN in the targets": ((X, np.where(Y == 0, np.nan, 1.0)), r"^y of the train part has 20 of 60 examples with NaN"),
     "empty": ((X[:0], Y[:0]), r"^the train part is empty: a task needs at least one example in each part$"),
     "an empty Dataset": (Pairs([]), r"^the train part is empty: a task needs at least one"),

@@ -47,11 +47,19 @@ def columns(part: str, given: Any, dtype: torch.dtype) -> Batch:
     return {"inputs": inputs, "target": target}
 
 
+def batch_size(given: Any) -> int | None:
+    """How many examples a loader puts into a batch, where it says so."""
+    if not isinstance(given, DataLoader):
+        return None
+    return given.batch_size or getattr(given.batch_sampler, "batch_size", None)
+
+
 def _collated(part: str, loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     """All examples of a loader, in the order of its dataset: shuffling and batching are the fleet's."""
     if not isinstance(loader.dataset, IterableDataset):
         chosen = _chosen(part, loader)
-        loader = DataLoader(chosen, batch_size=loader.batch_size or 256, collate_fn=loader.collate_fn)
+        size = None if loader.batch_sampler is None else loader.batch_size or 256
+        loader = DataLoader(chosen, batch_size=size, collate_fn=loader.collate_fn)
     try:
         pairs = list(loader)
         if not pairs:
@@ -60,10 +68,11 @@ def _collated(part: str, loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
             raise BadTask(
                 f"each example of the {part} part must be a pair (x, y), got {type(pairs[0]).__name__}"
             )
-        inputs, targets = zip(*pairs, strict=True)
-        return torch.cat([torch.as_tensor(x) for x in inputs]), torch.cat(
-            [torch.as_tensor(y) for y in targets]
-        )
+        both = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in pairs]
+        if both[0][1].ndim == 0:  # a loader that makes no batches gives examples one by one
+            both = [(x.unsqueeze(0), y.unsqueeze(0)) for x, y in both]
+        inputs, targets = zip(*both, strict=True)
+        return torch.cat(inputs), torch.cat(targets)
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, BadTask):
             raise
@@ -106,7 +115,7 @@ def _tensor(part: str, name: str, given: Any, dtype: torch.dtype) -> Tensor:
         if bad.any():
             raise BadTask(
                 f"{name} of the {part} part has {int(bad.sum())} of {len(bad)} examples with NaN or infinite values "
-                f"in {dtype} (the first is number {int(bad.nonzero()[0])}): fill or drop them before training"
+                f"(the first is number {int(bad.nonzero()[0])}) in {dtype}: fill or drop them before training"
             )
         return tensor
     return tensor.to(torch.int64)

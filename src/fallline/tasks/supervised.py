@@ -34,7 +34,7 @@ def supervised(
     if dtype not in (torch.float32, torch.float64):
         raise BadTask(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     given = {"train": train, "validation": validation, "test": test}
-    batch = getattr(train, "batch_size", None) or 32 if batch is None else batch
+    batch = data.batch_size(train) or 32 if batch is None else batch
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise BadTask(f"batch must be a whole number of at least 1, got {batch!r}")
     whole = {k: data.columns(k, v, dtype) for k, v in given.items() if v is not None}
