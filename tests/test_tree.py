@@ -37,7 +37,9 @@ def test_the_norm_of_entries_that_are_empty_or_missing():
 
 
 def test_the_norm_of_large_entries_does_not_overflow():
-    assert tree.norm({"a": torch.full((2,), 1e30, dtype=torch.float64), "b": torch.zeros(1, dtype=torch.float64)}).isfinite()
+    assert tree.norm(
+        {"a": torch.full((2,), 1e30, dtype=torch.float64), "b": torch.zeros(1, dtype=torch.float64)}
+    ).isfinite()
 
 
 def test_total_is_the_sum_and_shows_what_is_not_finite():

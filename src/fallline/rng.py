@@ -145,16 +145,20 @@ class Noise(TorchFunctionMode):
 # --- functions of torch that call others ------------------------------------------------------------------
 
 
+_ASKS = {"has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"}
+
+
 def _is_composite(func: Any) -> bool:
     """Whether a function of torch is written in Python, and so may draw noise by others (attention does)."""
-    return isinstance(func, types.FunctionType) and func.__module__ == "torch.nn.functional"
+    # torch.nn.init asks by another way, which cannot be taken out: what draws there is refused by name
+    inside = isinstance(func, types.FunctionType) and func.__module__ == "torch.nn.functional"
+    return inside and not _ASKS.isdisjoint(func.__code__.co_names)
 
 
 @functools.cache
 def _body(func: types.FunctionType) -> Callable[..., Any]:
     """The function without its question whether a mode is active, so that the mode sees what it calls."""
-    asks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-    seen = {**func.__globals__, **dict.fromkeys(asks, lambda *_: False)}
+    seen = {**func.__globals__, **dict.fromkeys(_ASKS, lambda *_: False)}
     body = types.FunctionType(func.__code__, seen, func.__name__, func.__defaults__, func.__closure__)
     body.__kwdefaults__ = func.__kwdefaults__
     return body
@@ -218,20 +222,19 @@ def _attention(
     draw: Draw, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Attention as torch defines it, with dropout of the weights."""
-    given: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa, "is_causal": is_causal}
-    if dropout_p == 0.0:
-        return _F.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, **given)
+    """Attention as torch defines it, in full: the fused kernels draw noise by themselves, and cannot be batched."""
     if enable_gqa:
         key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attn_mask, -math.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return _dropout(draw, scores.softmax(-1), dropout_p) @ value
+    if attn_mask is None:
+        return _dropout(draw, scores.softmax(-1), dropout_p) @ value
+    masked = attn_mask.dtype == torch.bool
+    scores = scores.masked_fill(~attn_mask, -math.inf) if masked else scores + attn_mask
+    blind = torch.isneginf(scores).all(-1, keepdim=True)  # a query that may see nothing gets 0
+    weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+    return _dropout(draw, weights, dropout_p) @ value
 
 
 def _sized(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:

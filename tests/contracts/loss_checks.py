@@ -6,6 +6,7 @@ check accepts are the ones on which it must keep the contract.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from fallline import losses, specs
 from fallline.errors import BadTask, BadValue, NotFound
@@ -37,7 +38,9 @@ def sample(kind: str, seed: int = 0) -> Loss:
     return Loss(kind, {name: draw(domain) for name, domain in own.domains.items()}, children=children)
 
 
-def candidates(seed: int = 0, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> Iterator[dict[str, Any]]:
+def candidates(
+    seed: int = 0, dtype: torch.dtype = torch.float64, scale: float = 1.0
+) -> Iterator[dict[str, Any]]:
     """Batches of [B], [B, K] and [B, K, T] outputs, with numbers, shares, signs or classes as targets."""
     random = generator(seed)
     for shape in ((EXAMPLES,), (EXAMPLES, CLASSES), (EXAMPLES, CLASSES, PLACES)):
@@ -122,14 +125,17 @@ def check_twin_exists(kind: str) -> None:
 def check_shape(kind: str) -> None:
     """One number for each example, one for the batch, and never another type than the prediction's."""
     for dtype in (torch.float32, torch.float64):
-        loss = sample(kind)
-        for given in batches(loss, dtype=dtype):
-            total, _ = losses.value(loss, given)
+        loss = 0.5 * sample(kind)
+        data = {path: torch.tensor(n, dtype=torch.float64) for path, n in specs.flatten(loss)}
+        for given, h in itertools.product(batches(loss, dtype=dtype), (None, data)):
+            total, _ = losses.value(loss, given, h)
             assert total.shape == (), f"{kind}: the loss of a batch is one number, got {list(total.shape)}"
             assert total.dtype == dtype, f"{kind}: {dtype} becomes {total.dtype}"
             if losses.per_example(loss):
                 each = losses.examples(loss, given)
-                assert each.shape == (EXAMPLES,), f"{kind}: one number for each example, got {list(each.shape)}"
+                assert each.shape == (EXAMPLES,), (
+                    f"{kind}: one number for each example, got {list(each.shape)}"
+                )
 
 
 def check_gradient(kind: str) -> None:
@@ -142,7 +148,9 @@ def check_gradient(kind: str) -> None:
             return losses.value(loss, {**given, "prediction": prediction})[0]
 
         if total(leaf).requires_grad:
-            assert torch.autograd.gradcheck(total, (leaf,), raise_exception=False), f"{kind}: a wrong gradient"
+            assert torch.autograd.gradcheck(total, (leaf,), raise_exception=False), (
+                f"{kind}: a wrong gradient"
+            )
 
 
 def check_extremes(kind: str) -> None:
@@ -165,7 +173,11 @@ def check_order(kind: str) -> None:
     """The order of the examples changes nothing."""
     loss, order = sample(kind), torch.randperm(EXAMPLES, generator=generator(4))
     for given in batches(loss, 4):
-        near(losses.value(loss, at(given, order))[0], losses.value(loss, given)[0], why=f"{kind}: the order matters")
+        near(
+            losses.value(loss, at(given, order))[0],
+            losses.value(loss, given)[0],
+            why=f"{kind}: the order matters",
+        )
         if losses.per_example(loss):
             moved = losses.examples(loss, at(given, order))
             assert equal(moved, losses.examples(loss, given)[order]), f"{kind}: examples see each other"
@@ -206,7 +218,9 @@ def check_linear(kind: str) -> None:
 def _fleet(kind: str) -> Iterator[tuple[Any, list[dict[str, Any]], list[dict[str, float]]]]:
     """Loss, a batch for each run and numbers for each run, the scales among them."""
     loss = 0.7 * sample(kind) + 0.3 * sample(kind, 1)
-    numbers = [dict(specs.flatten(0.1 * i * sample(kind, i) + 0.2 * sample(kind, i + 9))) for i in range(RUNS)]
+    numbers = [
+        dict(specs.flatten(0.1 * i * sample(kind, i) + 0.2 * sample(kind, i + 9))) for i in range(RUNS)
+    ]
     for sets in zip(*(batches(loss, 10 + i) for i in range(RUNS)), strict=True):
         yield loss, list(sets), numbers
 
@@ -241,7 +255,9 @@ def check_loop(kind: str) -> None:
     for loss, given, numbers in _fleet(kind):
         values, _ = _together(loss, given, numbers)
         for i, (one, h) in enumerate(zip(given, numbers, strict=True)):
-            alone, _ = losses.value(loss, one, {k: torch.tensor(n, dtype=torch.float64) for k, n in h.items()})
+            alone, _ = losses.value(
+                loss, one, {k: torch.tensor(n, dtype=torch.float64) for k, n in h.items()}
+            )
             assert equal(values[i], alone), f"{kind}: by vmap and by a loop differ"
             near(losses.value(loss, one, h)[0], alone)
 
@@ -256,7 +272,9 @@ def check_traced(kind: str) -> None:
         return losses.value(loss, {**given, "prediction": prediction}, h)[0]
 
     traced = make_fx(total)(given["prediction"], h)
-    assert equal(traced(given["prediction"], other), total(given["prediction"], other)), f"{kind}: traced differs"
+    assert equal(traced(given["prediction"], other), total(given["prediction"], other)), (
+        f"{kind}: traced differs"
+    )
 
 
 def check_untouched(kind: str) -> None:

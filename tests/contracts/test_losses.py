@@ -63,7 +63,6 @@ def test_a_whole_one_keeps_the_contract(monkeypatch):
         """
         return h.power * summed((given.prediction - given.target) ** 2)
 
-    broken.__class__  # the decorated name is a loss
     monkeypatch.setitem(globals(), "broken", broken)  # its example calls it by its name
     for check in CHECKS.values():
         check("broken")
@@ -90,7 +89,9 @@ def test_a_mean_over_outputs_leaves_the_twin():
 
 def test_a_public_loss_without_a_twin_fails(monkeypatch):
     monkeypatch.setattr(losses, "broken", None, raising=False)
-    with pytest.raises(NotFound, match="broken has no literal twin: write a function of its name in losses/ref"):
+    with pytest.raises(
+        NotFound, match="broken has no literal twin: write a function of its name in losses/ref"
+    ):
         check_twin_exists("broken")
 
 

@@ -109,7 +109,7 @@ TABLE: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": between(nn.Sigmoid),
     "softplus": between(nn.Softplus),
     "layer norm": between(lambda: nn.LayerNorm(7), nn.ReLU),
-    "group norm": between(lambda: nn.GroupNorm(7, 7), nn.ReLU),
+    "group norm": between(lambda: nn.GroupNorm(1, 7), nn.ReLU),
     "batch norm": between(lambda: nn.BatchNorm1d(7), nn.Tanh),
     "dropout": between(nn.Tanh, lambda: nn.Dropout(0.3)),
     "alone in a hidden layer": lambda: layers.mlp(6, 1, 3, activation="tanh"),

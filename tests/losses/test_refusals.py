@@ -22,11 +22,19 @@ REGRESSION = [losses.mse, losses.mae]
 @pytest.mark.parametrize(
     ("prediction", "target", "sentence"),
     [
-        (zeros(5, 1), zeros(5), r"^the model gives \[5, 1\] and the target is \[5\]: they must have one shape"),
+        (
+            zeros(5, 1),
+            zeros(5),
+            r"^the model gives \[5, 1\] and the target is \[5\]: they must have one shape",
+        ),
         (zeros(5), zeros(5, 1), r"use y\.reshape\(-1, 1\)\)$"),
         (zeros(5, 2), zeros(5, 3), r"gives \[5, 2\] and the target is \[5, 3\]"),
         (zeros(5, 2), zeros(4, 2), r"gives \[5, 2\] and the target is \[4, 2\]"),
-        (zeros(5), zeros(5, dtype=INT), r"^the target of a regression must be floating point, got torch\.int64: use y"),
+        (
+            zeros(5),
+            zeros(5, dtype=INT),
+            r"^the target of a regression must be floating point, got torch\.int64: use y",
+        ),
         (zeros(5), zeros(5, dtype=torch.bool), r"must be floating point, got torch\.bool"),
         (zeros(0, 2), zeros(0, 2), r"^the batch is empty: the mean over no examples is not defined"),
     ],
@@ -60,7 +68,10 @@ def test_cross_entropy_refuses(prediction, target, sentence):
 @pytest.mark.parametrize(
     ("weight", "sentence"),
     [
-        (torch.ones(3, 1), r"^the weights are \[3, 1\] for 3 examples: they must be one number for each, \[3\]"),
+        (
+            torch.ones(3, 1),
+            r"^the weights are \[3, 1\] for 3 examples: they must be one number for each, \[3\]",
+        ),
         (torch.ones(2), r"^the weights are \[2\] for 3 examples"),
         (torch.zeros(3), r"^the weights of examples must be at least 0, and one of them above 0"),
         (torch.tensor([1.0, 1.0, -1.0]), r"^the weights of examples must be at least 0"),
@@ -74,45 +85,55 @@ def test_weights_are_refused(weight, sentence):
 
 
 def test_a_missing_need_is_named():
-    with pytest.raises(BadTask, match=r"^the loss mse needs target, but the batch has \['inputs', 'prediction'\]"):
+    with pytest.raises(
+        BadTask, match=r"^the loss mse needs target, but the batch has \['inputs', 'prediction'\]"
+    ):
         losses.check(0.5 * losses.mse, {"prediction": zeros(3), "inputs": zeros(3)})
 
 
-@pytest.mark.parametrize("given", [(), (zeros(3),), (zeros(3), [0.0, 0.0, 0.0]), (zeros(3), zeros(3), zeros(3))])
+@pytest.mark.parametrize(
+    "given", [(), (zeros(3),), (zeros(3), [0.0, 0.0, 0.0]), (zeros(3), zeros(3), zeros(3))]
+)
 def test_a_plain_call_takes_two_tensors(given):
     if not given:
         assert losses.mse() == losses.mse
         return
-    with pytest.raises(BadValue, match=r"^mse takes \(prediction, target\) as tensors, or settings by keyword$"):
+    with pytest.raises(
+        BadValue, match=r"^mse takes \(prediction, target\) as tensors, or settings by keyword$"
+    ):
         losses.mse(*given)
 
 
 def test_a_misspelt_name_in_a_plain_call():
-    with pytest.raises(BadValue, match=r"^a loss of a batch is given prediction, .*rng; wieght: did you mean 'weight'\?"):
+    with pytest.raises(
+        BadValue, match=r"^a loss of a batch is given prediction, .*rng; wieght: did you mean 'weight'\?"
+    ):
         losses.mse(zeros(3), zeros(3), wieght=torch.ones(3))
 
 
 def test_settings_that_it_does_not_have():
     with pytest.raises(NotFound, match="scaled has no number 'wieght'; did you mean 'weight'"):
         (0.5 * losses.mse)(wieght=1.0)
-    with pytest.raises(BadValue, match=r"scaled\(weight=nan\): weight is the weight of a loss in a sum and must be a fin"):
+    with pytest.raises(
+        BadValue, match=r"scaled\(weight=nan\): weight is the weight of a loss in a sum and must be a fin"
+    ):
         (0.5 * losses.mse)(weight=float("nan"))
 
 
 @pytest.mark.parametrize("other", [1, 0.5, "mse", None])
 def test_only_losses_add(other):
-    with pytest.raises(BadValue, match="^a loss adds to a loss, got"):
-        losses.mse + other
+    with pytest.raises(BadValue, match=r"^a loss adds to a loss, got"):
+        _ = losses.mse + other
 
 
 @pytest.mark.parametrize("weight", ["0.5", None, True, torch.ones(())])
 def test_only_numbers_scale(weight):
-    with pytest.raises(BadValue, match="^a loss scales by a number, a schedule or an axis, got"):
-        losses.mse * weight
+    with pytest.raises(BadValue, match=r"^a loss scales by a number, a schedule or an axis, got"):
+        _ = losses.mse * weight
 
 
 def test_needs_that_nobody_has():
-    with pytest.raises(BadValue, match=r"^a loss can need prediction, target, .*; got \['teacher'\]"):
+    with pytest.raises(BadValue, match=r"^a loss can need prediction, .*; got \['teacher'\]"):
         losses.define(needs=("prediction", "teacher"))
 
 

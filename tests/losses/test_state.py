@@ -63,7 +63,11 @@ def test_state_in_sums_and_scales_keeps_its_place(bounded):
 
 def test_numbers_are_data_and_state_is_per_run_under_vmap(bounded):
     loss = 1.0 * bounded
-    h = {"weight": torch.tensor([1.0, 2.0]), "0.bound": torch.tensor([2.0, 5.0]), "0.rate": torch.tensor([0.5, 1.0])}
+    h = {
+        "weight": torch.tensor([1.0, 2.0]),
+        "0.bound": torch.tensor([2.0, 5.0]),
+        "0.rate": torch.tensor([0.5, 1.0]),
+    }
 
     def one(h, state):
         return losses.value(loss, GIVEN, h, state)

@@ -77,7 +77,9 @@ WAYS = {
     "DataLoader that shuffles": DataLoader(Pairs(PAIRS), batch_size=7, shuffle=True),
     "DataLoader that drops": DataLoader(Pairs(PAIRS), batch_size=7, shuffle=True, drop_last=True),
     "DataLoader without batches": DataLoader(Pairs(PAIRS), batch_size=None),
-    "DataLoader of batches": DataLoader(Pairs([(INPUTS[:50], TARGET[:50]), (INPUTS[50:], TARGET[50:])]), batch_size=None),
+    "DataLoader of batches": DataLoader(
+        Pairs([(INPUTS[:50], TARGET[:50]), (INPUTS[50:], TARGET[50:])]), batch_size=None
+    ),
     "DataLoader by a batch sampler": DataLoader(
         Pairs(PAIRS), batch_sampler=BatchSampler(RandomSampler(Pairs(PAIRS)), 7, drop_last=True)
     ),
@@ -144,7 +146,7 @@ def test_a_split_is_disjoint_complete_in_order_and_stratified(n):
     labels = np.random.default_rng(n).choice(3, size=n, p=[0.6, 0.3, 0.1])
     found = task(numbered(n, labels))
     parts = [members(found, part) for part in ("train", "validation", "test")]
-    assert sorted(sum(parts, [])) == list(range(n))
+    assert sorted(i for part in parts for i in part) == list(range(n))
     assert all(part == sorted(part) for part in parts)
     assert [len(part) for part in parts[1:]] == [round(0.2 * n)] * 2
     for part in parts:
@@ -174,10 +176,12 @@ def test_parts_that_are_given_are_kept():
     assert torch.equal(found.parts["train"]["inputs"], INPUTS)
 
 
-@pytest.mark.parametrize("labels", [np.arange(N) % 3 + (np.arange(N) == 5) * 0, np.where(np.arange(N) == 5, 2, Y % 2)])
+@pytest.mark.parametrize(
+    "labels", [np.arange(N) % 3 + (np.arange(N) == 5) * 0, np.where(np.arange(N) == 5, 2, Y % 2)]
+)
 def test_a_class_with_one_member_is_still_split(labels):
     found = task(numbered(N, labels))
-    assert sorted(sum((members(found, part) for part in found.parts), [])) == list(range(N))
+    assert sorted(i for part in found.parts for i in members(found, part)) == list(range(N))
 
 
 def test_fewer_places_than_classes_are_still_split():
@@ -236,8 +240,14 @@ def test_bad_data_is_refused(what):
     ("validation", "sentence"),
     [
         ((X[:0], Y[:0]), "^the validation part is empty"),
-        ((X[:, :2], Y), r"^the inputs of an example is \[2\] of torch.float32 in the validation part, but \[3\] of torch"),
-        ((X, Y.astype(float)), r"^the target of an example is \[\] of torch.float32 in the validation part, but \[\] of"),
+        (
+            (X[:, :2], Y),
+            r"^the inputs of an example is \[2\] of torch.float32 in the validation part, but \[3\] of torch",
+        ),
+        (
+            (X, Y.astype(float)),
+            r"^the target of an example is \[\] of torch.float32 in the validation part, but \[\] of",
+        ),
         ((X, Y + 1), "^the labels go from 1 to 3, but the model has 3 outputs"),
         ((spoilt(np.nan, (0, 0)), Y), "^X of the validation part has 1 of 60 examples with NaN"),
     ],

@@ -77,6 +77,24 @@ def test_a_file_imports_what_lies_beside_it(write):
     assert find(str(path)).name == "from beside"
 
 
+def test_two_tasks_each_import_their_own_file_of_one_name(tmp_path):
+    for folder, package in (("old", False), ("new", False), ("newest", True)):
+        (tmp_path / folder).mkdir()
+        inner = tmp_path / folder / "helper_of_two"
+        if package:
+            inner.mkdir()
+        helper = inner / "__init__.py" if package else inner.with_suffix(".py")
+        helper.write_text(f"NAME = {folder!r}\n", encoding="utf-8")
+        text = "from helper_of_two import NAME\n" + GOOD.replace('"NAME"', "NAME")
+        (tmp_path / folder / "mine.py").write_text(text, encoding="utf-8")
+    for folder in ("old", "new", "newest", "old", "newest"):
+        assert find(str(tmp_path / folder / "mine.py")).name == folder
+    later = "def task():\n    from helper_of_two import NAME\n    raise ValueError(NAME)\n"
+    for folder in ("old", "newest", "new"):
+        (tmp_path / folder / "later.py").write_text(later, encoding="utf-8")
+        refused(str(tmp_path / folder / "later.py"), BadTask, f"line 3: ValueError: {folder}$")
+
+
 def test_a_relative_path(write, monkeypatch):
     path = write(GOOD)
     monkeypatch.chdir(path.parent)
@@ -85,14 +103,24 @@ def test_a_relative_path(write, monkeypatch):
 
 def test_names_that_do_not_exist(write, tmp_path):
     name = next(iter(BUILT_IN))
-    refused(name[:-1], NotFound, rf"^no task is called '{name[:-1]}'; did you mean '{name}'\? \(a task of your own is path/")
+    refused(
+        name[:-1],
+        NotFound,
+        rf"^no task is called '{name[:-1]}'; did you mean '{name}'\? \(a task of your own is path/",
+    )
     refused("zzz", NotFound, rf"^no task is called 'zzz'; known: .*{name}")
     refused("", NotFound, "^no task is called ''; known: ")
     write(GOOD)
-    refused(f"{tmp_path}/mein.py:task", NotFound, rf"^there is no file {re.escape(str(tmp_path))}/mein.py; did you mean 'mine.py")
+    refused(
+        f"{tmp_path}/mein.py:task",
+        NotFound,
+        rf"^there is no file {re.escape(str(tmp_path))}/mein.py; did you mean 'mine.py",
+    )
     refused(f"{tmp_path}/mine.py:tsk", NotFound, r"mine.py has no function 'tsk'; did you mean 'task'\?$")
     refused(f"{tmp_path}/mine.py:X", NotFound, r"mine.py has no function 'X'; known: task$")
-    refused("/nowhere/mine.py", NotFound, r"^there is no file /nowhere/mine.py; there is no .py file in /nowhere$")
+    refused(
+        "/nowhere/mine.py", NotFound, r"^there is no file /nowhere/mine.py; there is no .py file in /nowhere$"
+    )
     (tmp_path / "empty").mkdir()
     refused(f"{tmp_path}/empty/mine.py", NotFound, r"; there is no .py file in .*empty$")
     refused(str(write("", "blank.py")), NotFound, r"blank.py has no function 'task'; it defines none$")
@@ -103,7 +131,10 @@ def test_names_that_do_not_exist(write, tmp_path):
     [
         ("import numpy\n\ndef task(:\n", r"mine.py cannot be imported: line 3: "),
         ("x = 1\ny = x / 0\n", r"mine.py cannot be imported: line 2: ZeroDivisionError: division by zero$"),
-        ("import nothing_of_this_name\n", r"cannot be imported: line 1: ModuleNotFoundError: No module named 'nothing_of_"),
+        (
+            "import nothing_of_this_name\n",
+            r"cannot be imported: line 1: ModuleNotFoundError: No module named 'nothing_of_",
+        ),
         ("raise SystemExit(3)\n", r"mine.py cannot be imported: line 1: SystemExit: 3$"),
         ("def task():\n    a = {}\n    return a['b']\n", r"mine.py:task failed: line 3: KeyError: 'b'$"),
         ("def task():\n    raise ValueError\n", r"mine.py:task failed: line 2: ValueError: no message$"),
@@ -122,7 +153,11 @@ def test_files_that_fail(write, text, sentence):
 def test_a_sentence_of_our_own_is_passed_on(write):
     path = write("from fallline import layers\n\ndef task():\n    return layers.mlp(3)\n")
     refused(str(path), BadValue, "^mlp needs at least two widths")
-    refused(str(write("from fallline import layers\nlayers.mlp(3)\n", "other.py")), BadValue, "^mlp needs at least two")
+    refused(
+        str(write("from fallline import layers\nlayers.mlp(3)\n", "other.py")),
+        BadValue,
+        "^mlp needs at least two",
+    )
 
 
 def test_an_interrupt_is_not_an_error(write):
@@ -136,4 +171,8 @@ def test_a_failure_in_a_file_beside_it(write):
     path = write("from helper_of_failing import make\n\n\ndef task():\n    return make()\n")
     refused(str(path), BadTask, r"mine.py failed: line 5: ZeroDivisionError: division by zero$")
     write("def make(:\n", "helper_of_broken.py")
-    refused(str(write("import helper_of_broken\n", "third.py")), BadTask, "cannot be imported: helper_of_broken.py, line 1: ")
+    refused(
+        str(write("import helper_of_broken\n", "third.py")),
+        BadTask,
+        "cannot be imported: helper_of_broken.py, line 1: ",
+    )

@@ -101,12 +101,17 @@ def test_a_function_as_the_score():
     def error_rate(prediction, target):
         return prediction.argmax(1) != target
 
-    task = Task.supervised(lambda: layers.mlp(3, 4), (X, LABELS), loss=losses.cross_entropy, score=error_rate, better="lower")
+    task = Task.supervised(
+        lambda: layers.mlp(3, 4), (X, LABELS), loss=losses.cross_entropy, score=error_rate, better="lower"
+    )
     assert (task.metric.name, task.metric.better) == ("error_rate", "lower")
     found = task.score(*task.init(0), task.parts["test"], {})["score"]
     assert found.dtype == torch.float32
     nameless = Task.supervised(
-        lambda: layers.mlp(3, 4), (X, LABELS), loss=losses.cross_entropy, score=lambda p, t: (p.argmax(1) == t).float().mean()
+        lambda: layers.mlp(3, 4),
+        (X, LABELS),
+        loss=losses.cross_entropy,
+        score=lambda p, t: (p.argmax(1) == t).float().mean(),
     )
     assert nameless.metric.name == "score"
     right = Task.supervised(lambda: layers.mlp(3, 4), (X, LABELS), loss=losses.cross_entropy)

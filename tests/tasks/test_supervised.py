@@ -88,7 +88,7 @@ def test_buffers_change_in_training_and_not_in_scoring():
 def test_frozen_parameters_are_not_trained():
     def half_frozen():
         model = layers.mlp(3, 5, 3)
-        model[1].weight.requires_grad_(False)
+        model[1].weight.requires_grad_(requires_grad=False)
         return model
 
     params, buffers = of_classes(half_frozen).init(0)
@@ -131,7 +131,8 @@ def test_fingerprints_know_the_data_and_the_parts():
 
 def test_integer_inputs_reach_an_embedding():
     found = of_classes(
-        lambda: nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 3)), (np.arange(180).reshape(60, 3) % 7, Y)
+        lambda: nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 3)),
+        (np.arange(180).reshape(60, 3) % 7, Y),
     )
     assert found.parts["train"]["inputs"].dtype == torch.int64
     found.check()
@@ -212,7 +213,9 @@ def test_what_cannot_be_trained_is_refused(what):
 
 
 def test_a_model_without_parameters():
-    with pytest.raises(BadTask, match=r"^the model of Flatten has no parameters that are trained: nothing to learn$"):
+    with pytest.raises(
+        BadTask, match=r"^the model of Flatten has no parameters that are trained: nothing to learn$"
+    ):
         of_classes(nn.Flatten).check()
 
 
@@ -224,7 +227,9 @@ def test_an_init_that_is_not_the_seeds():
         nn.init.constant_(made[1].bias, next(count))
         return made
 
-    with pytest.raises(BadTask, match=r"^the initial 1.bias of Sequential differs for the same seed: draw it from torch"):
+    with pytest.raises(
+        BadTask, match=r"^the initial 1.bias of Sequential differs for the same seed: draw it from torch"
+    ):
         of_classes(model).check()
 
 
@@ -238,7 +243,9 @@ class Noisy(nn.Linear):
 def test_noise_of_another_generator():
     state = np.random.get_state()  # noqa: NPY002
     try:
-        with pytest.raises(BadTask, match=r"^the model or the loss of Noisy draws noise from the global generator of NumPy"):
+        with pytest.raises(
+            BadTask, match=r"^the model or the loss of Noisy draws noise from the global generator of NumPy"
+        ):
             of_classes(lambda: Noisy(3, 3)).check()
     finally:
         np.random.set_state(state)  # noqa: NPY002

@@ -155,7 +155,9 @@ def _check_weight(given: Given) -> None:
             f"[{len(prediction)}]"
         )
     if not bool((weight >= 0).all() & (weight.sum() > 0)):
-        raise BadTask("the weights of examples must be at least 0, and one of them above 0, or there is no mean")
+        raise BadTask(
+            "the weights of examples must be at least 0, and one of them above 0, or there is no mean"
+        )
 
 
 def start(loss: Loss) -> States:
@@ -188,7 +190,7 @@ def value(
         return torch.stack([part for part, _ in parts]).sum(), after
     if loss.kind == "scaled":
         part, states = value(loss.children[0], given, specs.inside(h, 0), specs.inside(state, 0))
-        return h["weight"] * part, {f"0.{name}": s for name, s in states.items()}
+        return (h["weight"] * part).to(part.dtype), {f"0.{name}": s for name, s in states.items()}
     tensor, after = _computed(loss, given, h, state)
     return (_mean(tensor, given.get("weight")) if behavior(loss).scope == "example" else tensor), after
 

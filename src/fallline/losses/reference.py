@@ -27,7 +27,7 @@ def twin(kind: str) -> Callable[..., Array]:
     >>> twin("mse").__name__
     'mse'
     """
-    found = globals().get(kind)
+    found: Any = globals().get(kind)
     if getattr(found, "__module__", "") != __name__ or kind in ("twin", "follow"):
         raise NotFound(f"{kind} has no literal twin: write a function of its name in losses/reference.py")
     known: Callable[..., Array] = found

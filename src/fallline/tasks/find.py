@@ -47,15 +47,13 @@ def _imported(path: Path) -> ModuleType:
     """The module in a file; imported once, and again when the file has changed."""
     stamp = path.stat()
     name = f"fallline_task_{path.stem}_{abs(hash((path.resolve(), stamp.st_mtime_ns, stamp.st_size))):x}"
+    _beside(path.resolve().parent)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    folder = str(path.parent.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # so that the file's own imports work as when it is run
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -65,6 +63,24 @@ def _imported(path: Path) -> ModuleType:
             raise
         raise BadTask(f"{path} cannot be imported: {_where(path, error)}") from error
     return module
+
+
+_FOLDERS: set[Path] = set()
+"""Where tasks were found."""
+
+
+def _beside(folder: Path) -> None:
+    """Let a file import what lies beside it, as when it is run, and no namesake that lies beside another task."""
+    sys.path[:] = [str(folder), *(place for place in sys.path if place != str(folder))]
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "?")
+        home = file.parent.parent if file.name == "__init__.py" else file.parent
+        if "." in name or home == folder or home not in _FOLDERS:
+            continue
+        if (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file():
+            for inner in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
+                sys.modules.pop(inner)
+    _FOLDERS.add(folder)
 
 
 def _called(text: str, path: Path, function: Callable[[], Any]) -> Task:

@@ -152,7 +152,11 @@ class _Supervised:
         except Exception as error:
             inputs = few["inputs"]
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            hint = "" if inputs.is_floating_point() else "; if X holds numbers and not indices, pass X.astype(float)"
+            hint = (
+                ""
+                if inputs.is_floating_point()
+                else "; if X holds numbers and not indices, pass X.astype(float)"
+            )
             raise BadTask(
                 f"the model {type(self.template).__name__} of {self.name} does not take inputs "
                 f"{['n', *inputs.shape[1:]]} of {inputs.dtype}: {reason}{hint}"
