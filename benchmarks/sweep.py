@@ -71,7 +71,11 @@ def torch_side(runs: int, steps: int, workers: int) -> list[float]:
     """The peer on all cores."""
     wanted = rates(runs)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return [s for scores in pool.map(loop, [(wanted[w::workers], steps) for w in range(workers)]) for s in scores]
+        return [
+            s
+            for scores in pool.map(loop, [(wanted[w::workers], steps) for w in range(workers)])
+            for s in scores
+        ]
 
 
 # --- ours ----------------------------------------------------------------------------------------------------
@@ -100,7 +104,9 @@ def timed(side: str, given: argparse.Namespace) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
@@ -124,7 +130,10 @@ def main() -> None:
             took, accuracy = timed(side, given)
             seconds[side].append(took)
             ratio = seconds["torch"][-1] / took
-            print(f"  round {i + 1}  {side:16} {took:8.1f} s  {ratio:6.1f}×  mean accuracy {accuracy:.4f}", flush=True)
+            print(
+                f"  round {i + 1}  {side:16} {took:8.1f} s  {ratio:6.1f}×  mean accuracy {accuracy:.4f}",
+                flush=True,
+            )
     for side in SIDES:
         middle = statistics.median(seconds[side])
         ratios = sorted(a / b for a, b in zip(seconds["torch"], seconds[side], strict=True))

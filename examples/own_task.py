@@ -1,7 +1,7 @@
 """A task of your own: any nn.Module, any arrays.
 
-    fallline compare examples/own_task.py:scaled
-    fallline compare examples/own_task.py:raw examples/own_task.py:scaled     # is the change better?
+fallline compare examples/own_task.py:scaled
+fallline compare examples/own_task.py:raw examples/own_task.py:scaled     # is the change better?
 """
 
 from sklearn.datasets import load_breast_cancer

@@ -19,8 +19,8 @@ from fallline.rules import base, clipping
 from fallline.rules.parse import named
 from fallline.specs import Domain, Rule, Run, Schedule
 from fallline.tasks import Task
-
 from fleet.cases import check_near, check_same, classification, loop, regression, train, weights
+
 from .samples import Draw
 
 SIZES = (1, 2, 3, 5, 17, 64)
@@ -177,4 +177,3 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     ),
 }
 """The modules and losses of the tasks, for the plain loop; the losses of torch, or by hand."""
-

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fallline.specs import Run
-
 from fleet.cases import check_same, classification, train
+
 from .fleet_checks import (
     DTYPES,
     MODELS,

@@ -16,7 +16,7 @@ from fallline.rules import per_tensor
 from fallline.rules.base import RATE
 from fallline.specs import Rule, Run
 from fallline.tasks import Task
-from fleet.cases import classification, check_near, loop, train, weights
+from fleet.cases import check_near, classification, loop, train, weights
 
 from .fleet_checks import MODELS, check_executors, check_plain_loop, check_sizes, check_twins
 
@@ -58,7 +58,7 @@ def test_the_unbroken_form_keeps_the_law():
 
 def test_runs_that_share_a_norm_differ_with_their_neighbors():
     rule = descending(lambda g: g / whole(g).norm())
-    with pytest.raises(AssertionError, match="in a fleet of 3: run 0, .* differs in"):
+    with pytest.raises(AssertionError, match=r"in a fleet of 3: run 0, .* differs in"):
         check_sizes(classification(), runs_of(rule), (3,))
 
 
@@ -85,7 +85,7 @@ def test_kernels_that_round_by_a_runs_place_are_found(monkeypatch: pytest.Monkey
     task = classification(dtype=torch.float64)
     check_twins(task, Run(descending(lambda g: g)))
     monkeypatch.setattr(steady, "table", lambda: {torch.ops.aten.tanh.default: by_place})
-    with pytest.raises(AssertionError, match="in another place: run .* differs in"):
+    with pytest.raises(AssertionError, match=r"in another place: run .* differs in"):
         check_twins(task, Run(descending(lambda g: g)))
 
 

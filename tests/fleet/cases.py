@@ -33,7 +33,7 @@ def table(inputs: int = 6, classes: int = 3) -> tuple[Any, Any]:
 def classification(model: Callable[[], nn.Module] | None = None, **options: Any) -> Task:
     """A small table in three classes."""
     make = model or (lambda: layers.mlp(6, 5, 3, activation="tanh"))
-    return fl.Task.supervised(make, table(), loss=losses.cross_entropy, **options)
+    return fl.Task.supervised(make, table(), **{"loss": losses.cross_entropy, **options})
 
 
 def regression(**options: Any) -> Task:
@@ -66,9 +66,7 @@ def differences(one: Record, other: Record) -> list[str]:
     found += [
         f"series.{k}" for k in set(one.series) | set(other.series) if one.series.get(k) != other.series.get(k)
     ]
-    ours, theirs = (
-        {k: np.float64(v) for k, v in r.outcome.numbers.items()} for r in (one, other)
-    )
+    ours, theirs = ({k: np.float64(v) for k, v in r.outcome.numbers.items()} for r in (one, other))
     return found + [f"numbers.{k}" for k in _unlike(ours, theirs)]
 
 
@@ -145,6 +143,8 @@ def predicted(task: Task, make: Callable[[], nn.Module], params: Mapping[str, An
     return functional_call(module, tensors, (task.parts[part]["inputs"],))
 
 
-def train(task: Task, runs: Sequence[fl.Run], steps: int = 12, batch: int = 7, **options: Any) -> list[Record]:
+def train(
+    task: Task, runs: Sequence[fl.Run], steps: int = 12, batch: int = 7, **options: Any
+) -> list[Record]:
     """Through the public door, with the final weights."""
     return fleet.run(task, runs, steps=steps, batch=batch, weights=True, **{**ONCE, **options})

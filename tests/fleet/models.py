@@ -98,7 +98,7 @@ def between(*middle: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 
 def frozen_first() -> nn.Module:
     model = layers.mlp(6, 5, 3, activation="tanh")
-    model[1].requires_grad_(False)
+    model[1].requires_grad_(requires_grad=False)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from typing import Any
 
@@ -151,9 +152,7 @@ def test_progress_adds_up_to_all_steps_of_all_runs():
     for workers in (0, 2):
         done: list[int] = []
         runs = [*CALM, fl.Run(EXPLODING), fl.Run(rules.adam(), seed=1)]
-        fleet.run(
-            regression(), runs, steps=40, workers=workers, executor="traced", progress=done.append
-        )
+        fleet.run(regression(), runs, steps=40, workers=workers, executor="traced", progress=done.append)
         assert sum(done) == 40 * len(runs)
         assert min(done) > 0
         assert len(done) > 5
@@ -176,9 +175,7 @@ def test_numbers_of_the_loss_are_each_runs_own():
         assert record.series == alone.series
     both = fl.Run(rules.sgd(lr=0.01), seed=0, loss={"0.weight": 0.0, "1.weight": 0.0})
     start = own.init(0).params
-    assert all(
-        np.array_equal(w, start[name].numpy()) for name, w in train(own, [both])[0].weights.items()
-    )
+    assert all(np.array_equal(w, start[name].numpy()) for name, w in train(own, [both])[0].weights.items())
 
 
 def test_a_schedule_is_each_runs_own():
@@ -275,7 +272,7 @@ def test_the_mean_training_loss_and_the_measures_are_what_they_say():
     record = train(failing(-1), [fl.Run(rules.sgd(lr=0.1), seed=0)], steps=12)[0]
     w = np.stack([shrunk(t) for t in range(13)])
     steps = fleet.evaluations(12)
-    means = [(w[a:b] ** 2).sum(1).mean() for a, b in zip(steps, steps[1:], strict=False)]
+    means = [(w[a:b] ** 2).sum(1).mean() for a, b in itertools.pairwise(steps)]
     np.testing.assert_allclose(record.series["train_loss"].values, means, rtol=1e-5)
     last = [b - 1 for b in steps[1:]]
     norms = np.linalg.norm(2 * w, axis=1)

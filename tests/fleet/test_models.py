@@ -195,9 +195,13 @@ REFUSED = {
 @pytest.mark.parametrize("executor", ["auto", "traced", "alone"])
 def test_noise_that_cannot_be_placed_is_refused_before_the_first_step(name: str, executor: str):
     refused = rf"^the model draws noise by {name}, which cannot be placed per run: use dropout, rand, randn"
-    with pytest.raises(BadTask, match=refused):
+
+    def asked() -> None:
         task = fl.Task.supervised(lambda: Drawing(REFUSED[name]), table(), loss=losses.cross_entropy)
         fleet.run(task, runs_of(1), steps=1, executor=executor, progress=_never)
+
+    with pytest.raises(BadTask, match=refused):
+        asked()
 
 
 def _never(done: int) -> None:

@@ -1,0 +1,274 @@
+"""How blocks are made, what is fed to them, and how parts are evaluated."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import fallline as fl
+from fallline import fleet, layers, losses, rng, rules, schedules
+from fallline.errors import BadTask
+from fallline.fleet import block, plan
+from fallline.fleet.feed import Numbers, Order
+from fallline.fleet.plan import Choice, choose, jobs
+from fallline.tasks import Metric, Task, Variables
+
+from .cases import check_same, classification, order, regression, table, train
+
+# --- the plan -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_can_be_batched_is():
+    choice = choose(classification())
+    assert choice == Choice("traced", block.LARGEST, choice.reason)
+    assert choice.reason.startswith("batched and alone agree on a first step")
+    assert choice.plain() == {
+        "executor": "traced", "largest_block": block.LARGEST, "reason": choice.reason,
+    }  # fmt: skip
+
+
+def test_an_executor_that_is_asked_for_is_taken():
+    for executor, largest in (("traced", block.LARGEST), ("compiled", block.LARGEST), ("alone", 1)):
+        assert choose(classification(), executor) == Choice(executor, largest, "asked for")  # type: ignore[arg-type]
+
+
+def test_blocks_are_smaller_the_larger_the_model():
+    wide = Task.supervised(lambda: layers.mlp(6, 5000, 3), table(), loss=losses.cross_entropy)
+    assert choose(wide, "traced").largest == 64 * 10_000 // (7 * 5000 + 5001 * 3)
+    huge = Task.supervised(lambda: layers.mlp(6, 99_999, 3), table(), loss=losses.cross_entropy)
+    assert choose(huge, "traced").largest == 1
+
+
+def test_a_model_that_is_another_when_batched_trains_alone(monkeypatch: pytest.MonkeyPatch):
+    train_block = plan.train
+
+    def wrong(task: Task, runs: Any, settings: Any, programs: Any) -> Any:
+        runs = [fl.Run(rules.sgd(lr=0.5), run.seed) for run in runs] if settings.executor == "alone" else runs
+        return train_block(task, runs, settings, programs)
+
+    monkeypatch.setattr(plan, "train", wrong)
+    choice = choose(classification())
+    assert (choice.executor, choice.largest) == ("alone", 1)
+    assert choice.reason == "batched and alone, 1.weight differs after one step, so each run trains alone"
+
+
+def test_a_kernel_that_rounds_by_place_is_told_in_the_plan(monkeypatch: pytest.MonkeyPatch):
+    def by_place(x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(x.numel(), dtype=x.dtype).reshape(x.shape)
+        return 1 - 2 / (torch.exp(2 * x) + 1) + 1e-12 * places
+
+    monkeypatch.setattr(fleet.steady, "table", lambda: {torch.ops.aten.tanh.default: by_place})
+    told = "; the last digits of a run depend on its place in a block, as a kernel here rounds by it"
+    assert choose(classification(dtype=torch.float64)).reason.endswith(told)
+
+
+def test_the_plan_is_plain_data_by_task():
+    with fleet.Fleet([classification(name="one"), regression(name="two")], workers=0) as crew:
+        told = crew.plan()
+    assert told["workers"] == 1
+    assert set(told["tasks"]) == {"one", "two"}
+    assert told["tasks"]["one"]["executor"] == "traced"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1, max_size=200),
+    st.integers(1, 64),
+    st.integers(1, 64),
+)
+@settings(max_examples=50, deadline=None)
+def test_every_run_is_in_one_block_of_its_task_and_structure(
+    asked: list[tuple[int, int]], first: int, second: int
+):
+    kinds = [rules.sgd(), rules.adam(), rules.chain(rules.clip_norm(1.0), rules.sgd())]
+    choices = [Choice("traced", first, ""), Choice("alone", second, "")]
+    runs = [(task, fl.Run(kinds[k], seed=i)) for i, (task, k) in enumerate(asked)]
+    made = jobs(runs, choices)
+    assert sorted(p for job in made for p in job.positions) == list(range(len(runs)))
+    sizes = [len(job.positions) for job in made]
+    assert sizes == sorted(sizes, reverse=True)
+    for job in made:
+        assert len({asked[p] for p in job.positions}) == 1
+        assert len(job.positions) <= choices[job.task].largest
+    for key in set(asked):
+        own = [len(job.positions) for job in made if asked[job.positions[0]] == key]
+        assert max(own) - min(own) <= max(own) // len(own) + 1
+        assert len(own) == math.ceil(sum(own) / choices[key[0]].largest)
+
+
+def test_rules_of_one_structure_share_a_block_whatever_their_numbers():
+    runs = [rules.sgd(lr=0.1), rules.sgd(lr=schedules.cosine(0.1, 10)), rules.momentum()]
+    made = jobs([(0, fl.Run(rule)) for rule in runs], [Choice("traced", 64, "")])
+    assert [job.positions for job in made] == [(0, 1), (2,)]
+
+
+# --- evaluations --------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 10**6), st.integers(1, 50))
+def test_evaluations_begin_at_0_end_at_the_last_step_and_thin_out(steps: int, points: int):
+    found = fleet.evaluations(steps, points)
+    assert found[0] == 0
+    assert found[-1] == steps
+    assert list(found) == sorted(set(found))
+    assert len(found) <= points + 1
+    gaps = np.diff(found)
+    assert (np.diff(gaps) >= -1).all()
+
+
+def test_a_part_is_evaluated_in_pieces_that_do_not_depend_on_the_fleet(monkeypatch: pytest.MonkeyPatch):
+    """Pieces of 4 examples; every example is seen once, whatever the size of the block."""
+    task, runs = classification(), [fl.Run(rules.sgd(lr=0.1), seed=s) for s in range(5)]
+    whole = train(task, runs)
+    monkeypatch.setattr(block, "_piece", lambda columns, runs: 4)
+    pieces = train(task, runs)
+    check_same(train(task, runs[3:4]), pieces[3:4], "alone, in pieces")
+    for one, other in zip(whole, pieces, strict=True):
+        np.testing.assert_allclose(one.examples["test_loss"], other.examples["test_loss"], rtol=1e-5)
+        assert one.examples["test_loss"].shape == (task.size("test"),)
+
+
+def test_the_size_of_a_piece_keeps_a_blocks_activations_within_memory():
+    columns = {"inputs": torch.zeros(10, 1000), "target": torch.zeros(10)}
+    assert block._piece(columns, 64) == (1 << 24) // 64_000
+    assert block._piece(columns, 1) == (1 << 24) // 1000
+    assert block._piece({"inputs": torch.zeros(1, 10**6)}, 64) == 1
+    assert block._piece({}, 64) > 0
+
+
+def test_a_measure_of_the_whole_part_is_never_put_together_from_pieces(monkeypatch: pytest.MonkeyPatch):
+    def spread(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return prediction.max() - prediction.min()
+
+    task = classification(score=spread, better="lower")
+    runs = [fl.Run(rules.sgd(lr=0.1), seed=s) for s in range(3)]
+    whole = train(task, runs)
+    monkeypatch.setattr(block, "_piece", lambda columns, runs: 4)
+    for one, other in zip(whole, train(task, runs), strict=True):
+        np.testing.assert_array_equal(
+            one.series["validation_score"].values, other.series["validation_score"].values
+        )
+        assert set(other.examples) == {"test_loss"} or other.examples["test_loss"].shape == (10,)
+
+
+# --- the order of the data ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.lists(st.integers(1, 20), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_every_epoch_sees_each_example_once_without_gaps(examples: int, batch: int, stretches: list[int]):
+    """Asked for in any stretches, the examples are one permutation after another, cut into batches."""
+    seeds, feed, t = [3, 4, 3], Order([3, 4, 3], examples, batch), 0
+    batch = min(batch, examples)
+    found = []
+    for length in stretches:
+        found.append(feed.between(t, t + length))
+        t += length
+    index = torch.cat(found)
+    assert index.shape == (t, len(seeds), batch)
+    for i, seed in enumerate(seeds):
+        np.testing.assert_array_equal(index[:, i].numpy(), np.stack(order(seed, examples, batch, t)))
+    stream = index[:, 0].flatten()
+    for epoch in range(len(stream) // examples):
+        assert sorted(stream[epoch * examples : (epoch + 1) * examples].tolist()) == list(range(examples))
+
+
+def test_a_task_without_data_is_fed_nothing():
+    assert Order([1, 2], 0, 32).between(3, 7).shape == (4, 2, 0)
+
+
+def test_a_batch_larger_than_the_part_is_the_whole_part():
+    task, run = classification(), fl.Run(rules.sgd(lr=0.1), seed=1)
+    large, whole = (train(task, [run], batch=b)[0] for b in (10_000, task.size("train")))
+    check_same([large], [whole])
+
+
+# --- the numbers --------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_columns_of_runs_at_each_step():
+    task = classification(loss=losses.cross_entropy + fl.axis(1.0, 2.0) * losses.cross_entropy)
+    plan_ = schedules.cosine(1.0, 10)
+    runs = [
+        fl.Run(rules.adam(lr=0.1), loss={"1.weight": 3.0}),
+        fl.Run(rules.adam(lr=plan_, beta1=0.5), loss={"1.weight": 4.0}),
+    ]
+    fed = Numbers(task, runs)
+    at = fed.between(3, 6)
+    for t in range(3):
+        column = at(t)
+        assert column["lr"].tolist() == [0.1, plan_.at(3 + t)]
+        assert column["beta1"].tolist() == [0.9, 0.5]
+        assert {c.dtype for c in column.values()} == {torch.float64}
+    assert {k: v.tolist() for k, v in fed.loss.items()} == {"1.weight": [3.0, 4.0]}
+
+
+# --- a task that cannot be trained --------------------------------------------------------------------------
+
+
+def bare(**changed: Any) -> Task:
+    given_ = {
+        "name": "bowl",
+        "init": lambda seed: Variables({"w": torch.ones(2)}, {}),
+        "loss": lambda p, b, batch, h: ((p["w"] ** 2).sum(), b),
+        "score": lambda p, b, batch, h: {"loss": (p["w"] ** 2).sum(), "score": p["w"].norm()},
+        "parts": {},
+        "metric": Metric("distance", "lower"),
+    }
+    return Task(**{**given_, **changed})
+
+
+def test_a_start_that_is_not_the_same_twice_is_refused():
+    generator = np.random.default_rng(0)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.as_tensor(generator.normal(size=(6, 3)), dtype=torch.float32))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.w
+
+    task = fl.Task.supervised(Net, table(), loss=losses.cross_entropy, name="mine")
+    told = r"^the initial w of mine differs for the same seed: draw it from torch's generator \(torch.manual_seed is"
+    with pytest.raises(BadTask, match=told):
+        fleet.run(task, [fl.Run(rules.sgd())], steps=1)
+
+
+def test_a_task_without_parameters_or_with_many_losses_is_refused():
+    frozen = bare(init=lambda seed: Variables({}, {"w": torch.ones(2)}))
+    with pytest.raises(
+        BadTask, match=r"^the model of bowl has no parameters that are trained: nothing to learn$"
+    ):
+        train(frozen, [fl.Run(rules.sgd())])
+    many = bare(loss=lambda p, b, batch, h: (p["w"] ** 2, b))
+    with pytest.raises(BadTask, match=r"^the loss of bowl must be one number, got shape \[2\]$"):
+        train(many, [fl.Run(rules.sgd())])
+
+
+def test_a_plan_tries_axes_of_the_loss_at_their_first_values():
+    task = regression(loss=fl.axis(0.5, 1.0) * losses.mse + fl.schedules.constant(2.0) * losses.mae)
+    assert task.first_numbers() == {"0.weight": 0.5, "1.weight": 2.0}
+    assert choose(task).executor == "traced"
+
+
+def test_training_leaves_torchs_generator_as_it_was():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    make = lambda: nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5), nn.Linear(5, 3))  # noqa: E731
+    fleet.run(classification(make), [fl.Run(rules.sgd())], steps=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_runs_of_one_seed_share_their_start_in_every_call():
+    task = classification()
+    ours, again = (train(task, [fl.Run(rules.sgd(lr=0.0), seed=s) for s in (4, 9)]) for _ in range(2))
+    check_same(ours, again)
+    assert any(not np.array_equal(ours[0].weights[k], ours[1].weights[k]) for k in ours[0].weights)
+    assert rng.seed_for(4, "init") != rng.seed_for(4, "order")
