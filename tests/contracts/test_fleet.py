@@ -95,6 +95,7 @@ def test_the_whole_product(kind: str, around: str, dtype: torch.dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, while it compiles
 @pytest.mark.parametrize("kind", NAMED)
 def test_compiled_is_bit_equal_in_any_fleet_and_near_traced(kind: str):
     for name, task in tasks(torch.float64).items():

@@ -5,6 +5,9 @@ memory, functions such as tanh by whether an entry is among the last ones of a t
 their columns. In a block these are a run's slot and its neighbors. Here stand the operations that do so, each
 written with others that do not; tracing puts them in place (``programs``). A block whose matrices begin at
 multiples of a cache line and whose tensors fill whole vectors pays nothing for it.
+
+Left as they are: factorizations (qr, svd, eigh, cholesky) and Fourier transforms, which round by where a matrix
+begins, too. A model that has them is told so in its plan.
 """
 
 from __future__ import annotations
@@ -29,6 +32,15 @@ _EXACT = (
 )  # fmt: skip
 """Functions that are rounded correctly, or not at all, whatever way they are computed."""
 
+_IN_PARTS = (
+    "native_batch_norm _native_batch_norm_legit native_batch_norm_backward binary_cross_entropy "
+    "binary_cross_entropy_backward binary_cross_entropy_with_logits elu_backward glu glu_backward hardsigmoid_backward "
+    "hardswish hardswish_backward huber_loss huber_loss_backward leaky_relu_backward log_sigmoid_backward "
+    "log_sigmoid_forward mish_backward mse_loss mse_loss_backward _prelu_kernel _prelu_kernel_backward smooth_l1_loss "
+    "smooth_l1_loss_backward softplus_backward "
+)  # fmt: skip
+"""Functions that torch itself can write with simpler ones, each of which is then looked at."""
+
 
 @functools.cache
 def table() -> dict[Any, Callable[..., Any]]:
@@ -37,9 +49,12 @@ def table() -> dict[Any, Callable[..., Any]]:
     for op in _overloads():
         if torch.Tag.pointwise in op.tags and op._schema.name.split("::")[1] not in _EXACT.split():
             found[op] = functools.partial(_pointwise, op)
-    norms = (aten.native_batch_norm, aten._native_batch_norm_legit, aten.native_batch_norm_backward)
-    found.update(get_decompositions(norms))
+    for op in (aten.add.Tensor, aten.sub.Tensor):
+        found[op] = functools.partial(_scaled, op)
+    found.update(get_decompositions([getattr(aten, name) for name in _IN_PARTS.split()]))
     found[aten.bmm.default] = _bmm
+    found[aten.mm.default] = _mm
+    found[aten.addmm.default] = _addmm
     found[aten.sum.dim_IntList] = functools.partial(_reduction, aten.sum.dim_IntList)
     found[aten.mean.dim] = functools.partial(_reduction, aten.mean.dim)
     return found
@@ -72,6 +87,11 @@ def _pointwise(op: Any, *args: Any, **options: Any) -> Any:
     return op(*map(whole, args), **options)[:n].reshape(shape)
 
 
+def _scaled(op: Any, *args: Any, **options: Any) -> Any:
+    """a ± alpha · b, which is rounded once where a machine can, and twice elsewhere."""
+    return NotImplemented if options.get("alpha", 1) == 1 else _pointwise(op, *args, **options)
+
+
 def _fills_vectors(tensors: list[Tensor], shape: torch.Size) -> bool:
     return shape.numel() % LINE == 0 and all(t.shape == shape and t.is_contiguous() for t in tensors)
 
@@ -95,6 +115,20 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
     a = aten.constant_pad_nd(a, [0, 0, 0, more_rows]) if more_rows else a
     b = aten.constant_pad_nd(b, [0, more_columns]) if more_columns else b
     return aten.bmm(a, b)[:, :rows, :columns]
+
+
+def _mm(a: Tensor, b: Tensor) -> Tensor:
+    """Products with a matrix that all runs share: the rows of all runs, in sheets of as many as fill a line."""
+    lanes, (rows, inner), columns = LINE // a.element_size(), a.shape, b.shape[1]
+    a = aten.constant_pad_nd(a, [0, -inner % lanes, 0, -rows % lanes])
+    b = aten.constant_pad_nd(b, [0, -columns % lanes, 0, -inner % lanes])
+    sheets = a.reshape(-1, lanes, a.shape[1])
+    out: Tensor = aten.bmm(sheets, b.expand(len(sheets), *b.shape))
+    return out.flatten(0, 1)[:rows, :columns]
+
+
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+    return _mm(a, b) + bias if alpha == beta == 1 else beta * bias + alpha * _mm(a, b)
 
 
 def _aligned(t: Tensor) -> bool:
