@@ -303,3 +303,65 @@ def test_a_generator_that_all_share_is_noticed():
         np.random.set_state(before[1])  # noqa: NPY002
     with rng.untouched("the loss"):
         drawn(DRAWS["rand"])
+
+
+# --- a rate that is a tensor ------------------------------------------------------------------------------
+
+RATES = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dropout_by_a_tensor_is_dropout_by_its_number(name, dtype):
+    function, x = DROPOUTS[name]
+    x = x.to(dtype)
+    for rate in RATES:
+        fixed = drawn(lambda rate=rate: function(x, float(rate), ON))
+        if float(rate) not in (0.0, 1.0):
+            assert torch.equal(drawn(lambda rate=rate: function(x, rng.Rate(rate), ON)), fixed)
+        assert torch.equal(drawn(lambda rate=rate: function(x, rng.Rate(rate), not ON)), x)
+    exactly = (
+        drawn(lambda: function(x, rng.Rate(RATES[0]), ON)),
+        drawn(lambda: function(x, rng.Rate(RATES[-1]), ON)),
+    )
+    assert torch.equal(exactly[0], x)
+    assert torch.equal(exactly[1], torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+def test_dropout_with_a_rate_for_each_run_is_bit_for_bit_the_loop_and_has_finite_gradients(name):
+    function, x = DROPOUTS[name]
+
+    def one(rate, seed):
+        def summed(x):
+            out = function(x, rng.Rate(rate), ON)
+            return (out**2).sum(), out
+
+        with rng.Noise(seed, torch.tensor(0)):
+            return torch.func.grad(summed, has_aux=True)(x)
+
+    seeds = torch.arange(len(RATES))
+    slopes, together = torch.func.vmap(one)(RATES, seeds)
+    for i, rate in enumerate(RATES):
+        slope, alone = one(rate, seeds[i])
+        assert torch.equal(together[i], alone)
+        torch.testing.assert_close(slopes[i], slope)
+    assert torch.isfinite(slopes).all()
+    assert torch.equal(slopes[0], 2 * x)
+    assert not slopes[-1].any()
+
+
+def test_dropout_by_a_tensor_can_be_in_place():
+    x = X.clone()
+    drawn(lambda: F.dropout(x, rng.Rate(RATES[1]), ON, ON))
+    assert torch.equal(x, drawn(lambda: F.dropout(X, 0.1, ON)))
+
+
+def test_a_rate_is_between_0_and_1_to_python_and_its_tensor_to_torch():
+    rate = rng.Rate(torch.tensor(0.25))
+    assert rate > 0
+    assert rate < 1
+    assert float(1 - rate) == 0.75
+    assert float(rate * 2) == float(2 * rate) == 0.5
+    assert torch.equal(drawn(lambda: torch.mul(torch.ones(3), rate)), torch.full((3,), 0.25))
+    assert torch.equal(drawn(lambda: torch.add(torch.ones(3), other=rate)), torch.full((3,), 1.25))

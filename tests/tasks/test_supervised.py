@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fallline import layers, losses, schedules, specs
+from fallline import layers, losses, registry, schedules, specs
 from fallline.errors import BadTask, FalllineError, NotFound
 from fallline.specs import Domain
 from fallline.tasks import Metric, Task, Variables
@@ -97,7 +97,7 @@ def test_frozen_parameters_are_not_trained():
 
 
 def test_a_loss_with_numbers_with_state_and_with_parameters(monkeypatch):
-    monkeypatch.setattr(specs, "_behaviors", dict(specs._behaviors))
+    monkeypatch.setattr(registry, "_behaviors", dict(registry._behaviors))
 
     @losses.define(needs=("params",), scope="params", start=lambda: {"calls": torch.zeros(())},
                    rate=(Domain("a factor"), 1.0))  # fmt: skip

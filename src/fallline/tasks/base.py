@@ -6,15 +6,15 @@ them. The fleet lifts them to many runs. Data sits in ``parts`` once, as columns
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import rng
-from ..errors import BadTask
+from ..errors import BadTask, NotFound, nearest
 from ..specs import Axis, Schedule
 from ..types import Numbers, Tree
 
@@ -50,10 +50,17 @@ class Task:
         parts: columns of tensors for train, validation and test; the first axis is the examples. Empty columns
             make a task without data, such as a function to be minimized.
         metric: the name and direction of "score".
-        numbers: the numbers of the loss, by path; a run may give its own.
+        numbers: the numbers of the loss, by path, and those of the model, as ``model.dropout``; a run may give its
+            own.
         batch: examples in a training batch, unless something else is asked for.
         facts: plain data about the task, for the record.
         comparable: what must agree for two tasks' losses to be compared.
+        options: what shapes the model and a run may set, with the values it has here, as in ``{"width": 32}``.
+        vary: makes the same task with other options.
+        stream: makes a new iterator over the training examples, as batches of any size, for data that is seen
+            once; "train" in ``parts`` then holds the first few of them.
+        module: the model that is called with each run's variables, where it is one; of its own weights only the
+            frozen ones count.
 
     A function of two numbers is a task:
 
@@ -79,6 +86,21 @@ class Task:
     batch: int = 32
     facts: Mapping[str, Any] = field(default_factory=dict)
     comparable: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    vary: Callable[[Mapping[str, Any]], Task] | None = None
+    stream: Callable[[], Iterator[Batch]] | None = None
+    module: nn.Module | None = None
+
+    def variant(self, options: Mapping[str, Any]) -> Task:
+        """This task with other options of its model; the data are shared."""
+        for name in options:
+            if name not in self.options:
+                raise NotFound(
+                    f"the model of {self.name} has no option {name!r}; {nearest(name, self.options)}"
+                )
+        if self.vary is None or all(self.options[name] == value for name, value in options.items()):
+            return self
+        return self.vary({**self.options, **options})
 
     def size(self, part: str) -> int:
         """How many examples a part has; 0 for a task without data."""
@@ -127,14 +149,26 @@ class Task:
         better: Literal["higher", "lower"] = "higher",
         batch: int | None = None,
         dtype: torch.dtype = torch.float32,
+        target: Any = None,
+        weight: Any = None,
+        group: Any = None,
+        augment: Callable[[Any], Any] | None = None,
     ) -> Task:
         """A model, data, a loss and a score: the usual task.
 
         Args:
-            model: a function without arguments that makes the ``nn.Module``, called once for each seed.
-            train: (X, y) as arrays or tensors, a ``Dataset``, or a ``DataLoader``.
+            model: a function that makes the ``nn.Module``, called once for each seed. Its arguments with a plain
+                default (a number, text, True or False) are options that a run may set, and so are the rates of its
+                dropout modules. Parameters that are frozen to the same values for all seeds are stored once.
+            train: (X, y) as arrays or tensors, where X may be several in a tuple, or in a dict by the names of the
+                model's arguments; a dict or a data frame of named columns; a ``Dataset`` or a ``DataLoader`` of pairs
+                or dicts. A data frame's columns of numbers are one input, side by side. An ``IterableDataset`` without
+                a length, or a function that makes an iterator, is a stream: seen once, in order, and never held in
+                memory. A float32 array is shared and not copied, and a memory-mapped array stays in its file. Whole
+                numbers are indices, but uint8 inputs of three axes or more are pictures: the model is given floats
+                from 0 to 255.
             validation, test: the same; what is left out is split off from train by a fixed seed, 20 % each,
-                stratified where the target is classes.
+                stratified where the target is classes. A stream needs both.
             loss: such as ``fl.losses.cross_entropy``; losses add and scale.
             score: accuracy, r2, mse, mae or loss; or a function (prediction, target) → one number per example.
                 Left out: accuracy for classes, r2 for numbers.
@@ -142,6 +176,13 @@ class Task:
             better: whether a higher or a lower value of a score function is better.
             batch: examples in a training batch; the DataLoader's, else 32.
             dtype: floating-point type of parameters and inputs.
+            target: the name of the target among named columns, or a list of names; left out, target, label, labels or
+                y. Text is the names of classes: they are numbered in their order, which ``facts`` tells.
+            weight: the name of a column, or a number of at least 0 for each training example: the loss of a batch is
+                the mean by weight. Weights are for training; validation and test count each example alike.
+            group: the name of a column, or a group for each training example, for losses that compare groups.
+            augment: a function from inputs to inputs, such as ``tasks.augment.flip()``, applied in training only, with
+                each run's own noise; for several inputs it is given the tuple or the dict that the model is given.
 
         >>> import numpy as np
         >>> from fallline import layers, losses
@@ -152,9 +193,11 @@ class Task:
         from .supervised import supervised
 
         return supervised(
-            model, train, validation, test, loss=loss, score=score, name=name, better=better, batch=batch, dtype=dtype
+            model, train, validation, test, loss=loss, score=score, name=name, better=better, batch=batch, dtype=dtype,
+            target=target, weight=weight, group=group, augment=augment,
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        sizes = " + ".join(str(self.size(part)) for part in PARTS)
+        train = str(self.size("train")) if self.stream is None else "a stream"
+        sizes = " + ".join([train, *(str(self.size(part)) for part in PARTS[1:])])
         return f"Task({self.name!r}, {sizes} examples, by {self.metric.name})"

@@ -1,4 +1,4 @@
-"""Find a task by what people write: a built-in name, or ``path/file.py:function``."""
+"""Find a task by what people write: a built-in name, ``path/file.py:function``, or data as in ``data.csv:target``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,38 @@ from typing import Any
 
 from ..errors import BadTask, FalllineError, NotFound, nearest
 from .base import Task
-from .vision import digits
+from .sources import local
+from .tabular import adult, breast_cancer, diabetes, iris, wine
+from .text import stdlib_text
+from .vision import cifar10, digits, fashion_mnist, mnist
 
-BUILT_IN: dict[str, Callable[[], Task]] = {"digits": digits}
+BUILT_IN: dict[str, Callable[[], Task]] = {
+    "digits": digits, "iris": iris, "wine": wine, "breast_cancer": breast_cancer, "diabetes": diabetes,
+    "stdlib_text": stdlib_text,
+}  # fmt: skip
+"""Tasks whose data every machine has."""
+FETCHED: dict[str, Callable[[], Task]] = {
+    "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10, "adult": adult,
+}  # fmt: skip
+"""Tasks whose data are fetched from OpenML when they are first asked for."""
 
 
 def find(text: str) -> Task:
-    """The task for a built-in name (``digits``) or a function in a file (``my_task.py:task``)."""
+    """The task for a built-in name, a function in a file (``my_task.py:task``) or data (``data.csv:target``)."""
     path, _, function = text.rpartition(":") if ".py:" in text else (text, "", "task")
     if path.endswith(".py"):
         return _called(text, Path(path), _function(Path(path), function))
-    if text not in BUILT_IN:
-        raise NotFound(
-            f"no task is called {text!r}; {nearest(text, BUILT_IN)} (a task of your own is path/file.py:function)"
-        )
-    return BUILT_IN[text]()
+    known = {**BUILT_IN, **FETCHED}
+    if text in known:
+        return known[text]()
+    data = local.named(text)
+    if data is not None:
+        path, target = data
+        return local.from_file(path, target=target) if target else local.from_file(path)
+    raise NotFound(
+        f"no task is called {text!r}; {nearest(text, known)} (a task of your own is path/file.py:function, or data as in "
+        "data.csv:target)"
+    )
 
 
 def _function(path: Path, function: str) -> Callable[[], Any]:

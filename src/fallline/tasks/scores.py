@@ -1,4 +1,8 @@
-"""Scores by name: one number for each example, whose mean over a part is the score."""
+"""Scores by name: one number for each example, whose mean over a part is the score.
+
+Each example counts alike: weights are for training. A weighted training so is judged by what it does for the examples
+as they come, and a training without weights beside it by the same measure.
+"""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,8 +15,11 @@ from .. import losses, rng, specs
 from ..errors import BadTask, FalllineError
 from ..specs import Loss
 from ..types import Numbers, Tree
-from . import data, scores
-from .base import PARTS, Batch, Task, Variables
+from . import arguments, data, loaders, models, scores
+from .augment import called
+from .base import PARTS, Batch, Metric, Task, Variables
+from .forms import Roles
+from .gather import Gathered, gather
 
 _LOSS_STATE = "loss:"
 FEW = 4
@@ -24,178 +27,251 @@ FEW = 4
 
 
 def supervised(
-    model: Any, train: Any, validation: Any, test: Any, *, loss: Any, score: Any, name: str, better: Any,
-    batch: int | None, dtype: torch.dtype,
+    model: Any, train: Any, validation: Any = None, test: Any = None, *, loss: Any = None, score: Any = None,
+    name: str = "", better: Any = "higher", batch: int | None = None, dtype: torch.dtype = torch.float32,
+    target: Any = None, weight: Any = None, group: Any = None, augment: Any = None,
 ) -> Task:  # fmt: skip
     """See :meth:`fallline.tasks.Task.supervised`."""
-    make = _factory(model)
+    make = models.Factory.of(model)
     if not isinstance(loss, Loss):
         raise BadTask(f"loss must be a fallline loss such as fl.losses.cross_entropy, got {loss!r}")
     if dtype not in (torch.float32, torch.float64):
         raise BadTask(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-    given = {"train": train, "validation": validation, "test": test}
-    batch = data.batch_size(train) or 32 if batch is None else batch
+    if augment is not None and not callable(augment):
+        raise BadTask(
+            f"augment must be a function from inputs to inputs, such as tasks.augment.flip(), got {augment!r}"
+        )
+    batch = loaders.batch_size(train) or 32 if batch is None else batch
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise BadTask(f"batch must be a whole number of at least 1, got {batch!r}")
-    whole = {k: data.columns(k, v, dtype) for k, v in given.items() if v is not None}
-    data.agree(whole)
-    parts = data.split(whole)
-    classes = data.is_classes(parts["train"]["target"])
-    each, metric = scores.find(score, better, classes=classes)
-    template = _made(make, dtype)
-    name = name or type(template).__name__
-    one = _Supervised(name, make, template, loss, each, dtype)
-    few = one.check(parts)
+    others, roles = {"validation": validation, "test": test}, Roles(target, weight, group)
+    found = gather(train, others, roles, dtype, batch)
+    each, metric = scores.find(score, better, classes=data.is_classes(found.parts["train"]["target"]))
+    template, frozen = models.template(make, dtype)
+    one = _Supervised(name or type(template).__name__, make, template, frozen, loss, each, dtype, augment)
+    one.check(found.parts)
+    one = one.with_rate_for_option(found.parts["train"])
     if metric.name == "r2":
-        parts = {part: scores.with_variance(columns) for part, columns in parts.items()}
-    if each is not None:
-        _check_score(each, few, {name: column[:FEW] for name, column in parts["train"].items()})
+        judged = PARTS if found.stream is None else PARTS[1:]
+        found.parts.update({part: scores.with_variance(found.parts[part]) for part in judged})
+    one.check_score(found.parts["validation"])
+    found.facts.update(
+        data=data.fingerprint(found.parts, PARTS), test_data=data.fingerprint(found.parts, PARTS[2:])
+    )
+    return _assembled(one, found, metric, batch)
+
+
+def _assembled(one: _Supervised, found: Gathered, metric: Metric, batch: int) -> Task:
+    sizes: dict[str, Any] = {part: len(columns["target"]) for part, columns in found.parts.items()}
     facts = {
-        "model": type(template).__name__,
-        "parameters": sum(p.numel() for p in template.parameters()),
-        "loss": repr(loss),
-        "examples": {part: len(parts[part]["target"]) for part in PARTS},
-        "data": _fingerprint(parts, PARTS),
-        "test_data": _fingerprint(parts, ("test",)),
+        "model": type(one.template).__name__,
+        "parameters": sum(p.numel() for p in one.template.parameters()),
+        "loss": repr(one.spec),
+        "examples": sizes if found.stream is None else {**sizes, "train": "a stream"},
+        **found.facts,
     }
-    numbers = dict(specs.flatten(loss))
-    return Task(name, one.init, one.loss, one.score, parts, metric, numbers, batch, facts, repr(loss))
+    facts.update({"options": dict(one.make.options)} if one.make.options else {})
+    facts.update({"augment": called(one.augment)} if one.augment else {})
+    numbers = {**dict(specs.flatten(one.spec)), **models.rate_numbers(one.rates)}
 
+    def vary(options: Mapping[str, Any]) -> Task:
+        other = one.with_options(options)
+        other.check(found.parts)
+        return _assembled(other, found, metric, batch)
 
-def _factory(model: Any) -> Callable[[], nn.Module]:
-    if isinstance(model, nn.Module):
-        raise BadTask(
-            f"model is one {type(model).__name__}, so every run would start from the same weights: pass a function "
-            f"that makes a new one, as in model=lambda: {type(model).__name__}(…)"
-        )
-    if not callable(model):
-        raise BadTask(
-            f"model must be a function that makes an nn.Module, as in model=lambda: MyNet(), got {model!r}"
-        )
-    make: Callable[[], nn.Module] = model
-    return make
-
-
-def _made(make: Callable[[], nn.Module], dtype: torch.dtype, seed: int = 0) -> nn.Module:
-    with rng.seeded(rng.seed_for(seed, "init")):
-        try:
-            module = make()
-        except FalllineError:
-            raise
-        except Exception as error:
-            raise BadTask(
-                f"model() failed: {type(error).__name__}: {error}; it is called without arguments, once for each seed, "
-                "as in model=lambda: MyNet(64, 10)"
-            ) from error
-    if not isinstance(module, nn.Module):
-        raise BadTask(f"model() must return an nn.Module, got a {type(module).__name__}")
-    return module.to(dtype)
+    stream = None if found.stream is None else lambda: one.checked(found)
+    return Task(
+        one.name, one.init, one.loss, one.score, found.parts, metric, numbers, batch, facts, repr(one.spec),
+        one.make.options, vary, stream, one.template,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Supervised:
-    """The functions of one run, over a template of the model whose own weights are never used."""
+    """The functions of one run, over a template of the model; of its own weights only the frozen ones are used."""
 
     name: str
-    make: Callable[[], nn.Module]
+    make: models.Factory
     template: nn.Module
+    frozen: frozenset[str]
     spec: Loss
     each: scores.Score | None
     dtype: torch.dtype
+    augment: Callable[[Any], Any] | None
+
+    @cached_property
+    def rates(self) -> dict[str, models.Places]:
+        """Where the model's dropout rates are."""
+        return models.rates(self.template)
+
+    def with_options(self, options: Mapping[str, Any]) -> _Supervised:
+        """The same with other arguments of the model's factory."""
+        make = self.make.set(options)
+        template, frozen = models.template(make, self.dtype, self.template)
+        return replace(self, make=make, template=template, frozen=frozen)
+
+    def with_rate_for_option(self, columns: Batch) -> _Supervised:
+        """The same without the factory's option dropout, where that does what the number does, and in one program."""
+        name, options = models.MODEL + "dropout", self.make.options
+        if name not in self.rates or not isinstance(options.get("dropout"), float):
+            return self
+        other = 0.25 if options["dropout"] == 0.5 else 0.5
+        few, first = {k: column[:FEW] for k, column in columns.items()}, self.init(0)
+        values = []
+        try:
+            for one, h in ((self, {name: other}), (self.with_options({"dropout": other}), {})):
+                with torch.no_grad(), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
+                    values.append(one._given(*first, few, h, training=True)[0]["prediction"])
+        except Exception:  # what cannot be tried is told by the checks of the task
+            return self
+        return replace(self, make=self.make.without("dropout")) if torch.equal(*values) else self
 
     def init(self, seed: int) -> Variables:
-        module = _made(self.make, self.dtype, seed)
-        named = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-        fixed = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
+        module = self.make(seed, self.dtype)
+        own = {name: p for name, p in module.named_parameters() if name not in self.frozen}
+        params = {name: p.detach() for name, p in own.items() if p.requires_grad}
+        fixed = {name: p.detach() for name, p in own.items() if not p.requires_grad}
         state = {_LOSS_STATE + name: t for name, t in losses.start(self.spec).items()}
-        return Variables(named, {**fixed, **dict(module.named_buffers()), **state})
+        return Variables(params, {**fixed, **dict(module.named_buffers()), **state})
 
     def loss(self, params: Tree, buffers: Tree, batch: Batch, h: Numbers) -> tuple[Tensor, Tree]:
-        given, after = self._given(params, buffers, batch, training=True)
-        value, state = losses.value(self.spec, given, h, _held(buffers))
+        given, after = self._given(params, buffers, batch, h, training=True)
+        value, state = losses.value(self.spec, given, _of_loss(h), _held(buffers))
         return value, {**after, **{_LOSS_STATE + name: t for name, t in state.items()}}
 
     def score(self, params: Tree, buffers: Tree, batch: Batch, h: Numbers) -> dict[str, Tensor]:
-        given, _ = self._given(params, buffers, batch, training=False)
+        given, _ = self._given(params, buffers, batch, h, training=False)
+        if "weight" not in losses.needs(self.spec):
+            given.pop("weight", None)  # weights are for training: each example is judged alike
         if losses.per_example(self.spec):
-            loss = losses.examples(self.spec, given, h, _held(buffers))
+            loss = losses.examples(self.spec, given, _of_loss(h), _held(buffers))
         else:
-            loss, _ = losses.value(self.spec, given, h, _held(buffers))
-        return {"loss": loss, "score": loss if self.each is None else self.each(given["prediction"], batch)}
+            loss, _ = losses.value(self.spec, given, _of_loss(h), _held(buffers))
+        return {"loss": loss, "score": loss if self.each is None else self.each(given["prediction"], given)}
 
     def _given(
-        self, params: Tree, buffers: Tree, batch: Batch, *, training: bool
+        self, params: Tree, buffers: Tree, batch: Batch, h: Numbers, *, training: bool
     ) -> tuple[dict[str, Any], Tree]:
         """What the loss is given, and the model's buffers afterwards (a step may change them: running averages)."""
         own = {name: t.clone() for name, t in buffers.items() if not name.startswith(_LOSS_STATE)}
+        columns = data.settled(batch, self.dtype)
+        inputs = arguments.inputs(columns)
+        if training and self.augment is not None:
+            inputs = self.augment(inputs)
         self.template.train(training)
-        prediction = functional_call(self.template, {**params, **own}, (batch["inputs"],))
-        return {"prediction": prediction, "params": params, **batch}, own
+        with models.with_rates(self.rates, h):
+            prediction = functional_call(
+                self.template, {**params, **own}, *arguments.arguments(self.template, inputs)
+            )
+        rest = {name: column for name, column in columns.items() if not data.is_input(name)}
+        return {"prediction": prediction, "params": params, "inputs": inputs, **rest}, own
 
-    def check(self, parts: dict[str, Batch]) -> Tensor:
-        """Refuse, with a sentence, a model whose output does not fit the labels; its output for a few examples."""
-        first = self.init(0)
-        few = {name: column[:FEW] for name, column in parts["train"].items()}
-        with torch.no_grad(), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
-            given = self._prediction(first, few)
-        prediction: Tensor = given["prediction"]
-        for columns in parts.values():  # shapes from the few, the range of the labels from all
-            whole = prediction[:1].expand(len(columns["target"]), *prediction.shape[1:])
-            losses.check(self.spec, {**given, **columns, "prediction": whole})
-        return prediction
+    def checked(self, found: Gathered) -> Iterator[Batch]:
+        """A new iterator over a stream, whose batches are looked at as they come."""
+        assert found.stream is not None
+        given = self._few(found.parts["train"])
+        for columns in found.stream():
+            self._check_columns(given, columns)
+            yield columns
 
-    def _prediction(self, first: Variables, few: Batch) -> dict[str, Any]:
+    # --- what is refused ----------------------------------------------------------------------------------
+
+    def check(self, parts: Mapping[str, Batch]) -> None:
+        """Refuse, with a sentence, a model that does not fit the inputs, or whose output does not fit the targets."""
+        given = self._few(parts["train"])
+        for columns in parts.values():
+            self._check_columns(given, columns)
+        if self.augment is not None:
+            self._check_augmentation(parts["train"])
+
+    def check_score(self, columns: Batch) -> None:
+        """Refuse, with a sentence, a score function that does not give one number per example."""
+        if self.each is None:
+            return
+        given = self._few(columns)
+        n = len(given["prediction"])
         try:
-            given, _ = self._given(*first, few, training=False)
+            score: Any = self.each(given["prediction"], given)
+        except Exception as error:
+            raise BadTask(f"the score function failed: {type(error).__name__}: {error}") from error
+        if not isinstance(score, Tensor) or tuple(score.shape) not in ((), (n,)):
+            got = (
+                f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
+            )
+            raise BadTask(
+                f"a score function must give one number per example, a tensor [{n}] for {n} examples (or one for all, "
+                f"0-d); got {got}"
+            )
+
+    def _few(self, columns: Batch) -> dict[str, Any]:
+        """What the loss is given for a few examples of a fresh model that is judged."""
+        few, first = {name: column[:FEW] for name, column in columns.items()}, self.init(0)
+        with torch.no_grad(), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
+            try:
+                given, _ = self._given(*first, few, {}, training=False)
+            except FalllineError:
+                raise
+            except Exception as error:
+                raise BadTask(
+                    f"the model {type(self.template).__name__} of {self.name} does not take "
+                    f"{self._inputs_in_words(few)}: {_reason(error)}{_hint(few)}"
+                ) from error
+        prediction, n = given["prediction"], len(few["target"])
+        if not isinstance(prediction, Tensor):
+            raise BadTask(f"the model of {self.name} must return a tensor, got a {type(prediction).__name__}")
+        if prediction.shape[:1] != (n,):
+            raise BadTask(
+                f"the model of {self.name} gives {list(prediction.shape)} for {n} examples: the first axis of its "
+                "output must be the examples"
+            )
+        return given
+
+    def _inputs_in_words(self, few: Batch) -> str:
+        own = {k: v for k, v in data.settled(few, self.dtype).items() if data.is_input(k)}
+        names = {k: "" if k == "inputs" else f"{k.removeprefix('inputs.')} " for k in own}
+        return "inputs " + ", ".join(f"{names[k]}{['n', *v.shape[1:]]} of {v.dtype}" for k, v in own.items())
+
+    def _check_columns(self, given: Mapping[str, Any], columns: Batch) -> None:
+        """Refuse columns that do not fit the model: shapes by what a few examples gave, the range of labels by all."""
+        prediction, known = given["prediction"], {name: given[name] for name in ("params", "inputs")}
+        for piece in data.looked_at(columns, self.dtype):
+            whole = prediction[:1].expand(len(piece["target"]), *prediction.shape[1:])
+            losses.check(self.spec, {**known, **piece, "prediction": whole})
+
+    def _check_augmentation(self, columns: Batch) -> None:
+        few = data.settled({name: column[:FEW] for name, column in columns.items()}, self.dtype)
+        inputs = arguments.inputs(few)
+        try:
+            with rng.untouched("augment"), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
+                changed: Any = self.augment(inputs) if self.augment else inputs
         except FalllineError:
             raise
         except Exception as error:
-            inputs = few["inputs"]
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            hint = (
-                ""
-                if inputs.is_floating_point()
-                else "; if X holds numbers and not indices, pass X.astype(float)"
-            )
+            raise BadTask(f"augment failed: {_reason(error)}") from error
+        wanted, got = arguments.form(inputs), arguments.form(changed)
+        if wanted != got:
             raise BadTask(
-                f"the model {type(self.template).__name__} of {self.name} does not take inputs "
-                f"{['n', *inputs.shape[1:]]} of {inputs.dtype}: {reason}{hint}"
-            ) from error
-        if not isinstance(given["prediction"], Tensor):
-            raise BadTask(
-                f"the model of {self.name} must return a tensor, got a {type(given['prediction']).__name__}"
+                f"augment must give as many examples, in the form in which it got them: it was given {wanted} and gave "
+                f"{got}"
             )
-        if given["prediction"].shape[:1] != few["inputs"].shape[:1]:
-            raise BadTask(
-                f"the model of {self.name} gives {list(given['prediction'].shape)} for {len(few['inputs'])} examples: "
-                "the first axis of its output must be the examples"
-            )
-        return given
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _hint(few: Batch) -> str:
+    whole = [
+        k for k, v in few.items() if data.is_input(k) and not v.is_floating_point() and v.dtype != torch.uint8
+    ]
+    return "; if X holds numbers and not indices, pass X.astype(float)" if whole else ""
+
+
+def _of_loss(h: Numbers) -> dict[str, Any]:
+    """The numbers of the loss, without those of the model."""
+    return {name: number for name, number in h.items() if not name.startswith(models.MODEL)}
 
 
 def _held(buffers: Tree) -> Tree:
     """The state of the loss, which is kept among the buffers."""
     return {k.removeprefix(_LOSS_STATE): t for k, t in buffers.items() if k.startswith(_LOSS_STATE)}
-
-
-def _check_score(each: scores.Score, prediction: Tensor, few: Batch) -> None:
-    try:
-        score: Any = each(prediction, few)
-    except Exception as error:
-        raise BadTask(f"the score function failed: {type(error).__name__}: {error}") from error
-    if not isinstance(score, Tensor) or tuple(score.shape) not in ((), (len(prediction),)):
-        got = f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
-        raise BadTask(
-            f"a score function must give one number per example, a tensor [{len(prediction)}] for {len(prediction)} "
-            f"examples (or one for all, 0-d); got {got}"
-        )
-
-
-def _fingerprint(parts: dict[str, Batch], wanted: tuple[str, ...]) -> str:
-    """A short hash of data, to tell whether two tasks or studies saw the same examples."""
-    digest = hashlib.sha256()
-    for part in wanted:
-        for name, column in sorted(parts[part].items()):
-            digest.update(f"{part}/{name}/{column.dtype}/{tuple(column.shape)}".encode())
-            digest.update(column.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,0 +1,173 @@
+"""The model of a task: the function that makes it, what is frozen in it, and its dropout rates."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import rng
+from ..errors import BadTask, BadValue, FalllineError
+from ..types import Numbers
+
+MODEL = "model."
+"""How the names of a model's numbers begin among those of a task."""
+
+
+# --- the function that makes it ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A function that makes an ``nn.Module``, with the arguments that a run may set.
+
+    Args:
+        make: the function.
+        options: its arguments, as they are unless a run sets them.
+        changed: those that are not what the function has by itself.
+    """
+
+    make: Callable[..., nn.Module]
+    options: Mapping[str, Any]
+    changed: Mapping[str, Any]
+
+    @staticmethod
+    def of(model: Any) -> Factory:
+        """The factory of what somebody gave as the model."""
+        if isinstance(model, nn.Module):
+            raise BadTask(
+                f"model is one {type(model).__name__}, so every run would start from the same weights: pass a function "
+                f"that makes a new one, as in model=lambda: {type(model).__name__}(…)"
+            )
+        if not callable(model):
+            raise BadTask(
+                f"model must be a function that makes an nn.Module, as in model=lambda: MyNet(), got {model!r}"
+            )
+        return Factory(model, _options(model), {})
+
+    def set(self, options: Mapping[str, Any]) -> Factory:
+        """The same function with other arguments."""
+        for name, value in options.items():
+            _check_type(name, value, self.options[name])
+        merged = {**self.options, **options}
+        changed = {k: v for k, v in merged.items() if k in self.changed or v != self.options[k]}
+        return Factory(self.make, merged, changed)
+
+    def without(self, option: str) -> Factory:
+        """The same function, of which runs cannot set one argument."""
+        return replace(self, options={k: v for k, v in self.options.items() if k != option})
+
+    def __call__(self, seed: int, dtype: torch.dtype) -> nn.Module:
+        """The module of one seed."""
+        call = f"model({', '.join(f'{k}={v!r}' for k, v in self.changed.items())})"
+        with rng.seeded(rng.seed_for(seed, "init")):
+            try:
+                module = self.make(**self.changed)
+            except FalllineError:
+                raise
+            except Exception as error:
+                given = "with the arguments of a run" if self.changed else "without arguments"
+                raise BadTask(
+                    f"{call} failed: {type(error).__name__}: {error}; it is called {given}, once for each seed, "
+                    "as in model=lambda: MyNet(64, 10)"
+                ) from error
+        if not isinstance(module, nn.Module):
+            raise BadTask(f"model() must return an nn.Module, got a {type(module).__name__}")
+        return module.to(dtype)
+
+
+def _options(make: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments that have a plain default: what a run may set."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return {}
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return {p.name: p.default for p in named if isinstance(p.default, (int, float, str, bool))}
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    kind = type(default)
+    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        words = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+        raise BadValue(
+            f"the model's option {name}={value!r} must be {words[kind]}, as its default {default!r} is; got a "
+            f"{type(value).__name__}"
+        )
+
+
+# --- what is frozen ---------------------------------------------------------------------------------------
+
+
+def template(
+    make: Factory, dtype: torch.dtype, like: nn.Module | None = None
+) -> tuple[nn.Module, frozenset[str]]:
+    """A module that stands for those of all seeds, and the names of the frozen parameters that they have in common.
+
+    Those stay in the module, once for all runs, and are no variables of a run; all others of its weights are never
+    used.
+
+    Args:
+        make: makes the module of a seed.
+        dtype: of its parameters.
+        like: a template of the same model with other options, whose frozen parameters are taken where they are equal.
+    """
+    module = make(0, dtype)
+    fixed = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    if not fixed:
+        return module, frozenset()
+    other = dict(make(1, dtype).named_parameters())
+    common = [name for name, p in fixed.items() if name in other and _equal(p, other[name])]
+    held = {} if like is None else dict(like.named_parameters())
+    for name in common:
+        if name in held and not held[name].requires_grad and _equal(held[name], fixed[name]):
+            path, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(path), leaf, held[name])
+    return module, frozenset(common)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
+
+
+# --- dropout rates ----------------------------------------------------------------------------------------
+
+Places = list[tuple[nn.Module, str]]
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_BY_ITSELF = (nn.LSTM, nn.GRU, nn.RNN)  # whose kernels drop out by themselves, with one rate for all runs
+
+
+def rates(module: nn.Module) -> dict[str, Places]:
+    """Where the dropout rates of a model are, by the names that a run knows them by: dropout (all), <path>.p (one)."""
+    found: dict[str, Places] = {}
+    for path, part in module.named_modules():
+        attribute, kinds = ("p", (int, float)) if isinstance(part, _DROPOUTS) else ("dropout", float)
+        if isinstance(vars(part).get(attribute), kinds) and type(part) not in _BY_ITSELF:
+            found[MODEL + (f"{path}.p" if path else "p")] = [(part, attribute)]
+    every = [place for places in found.values() for place in places]
+    return {MODEL + "dropout": every, **found} if found else {}
+
+
+def rate_numbers(places: Mapping[str, Places]) -> dict[str, float]:
+    """The rates as the model has them; as the common one the largest, which those of single modules then overrule."""
+    return {name: max(float(getattr(*place)) for place in at) for name, at in places.items()}
+
+
+@contextmanager
+def with_rates(places: Mapping[str, Places], h: Numbers) -> Iterator[None]:
+    """Inside, the modules have the rates of a run, those of single modules above the common one."""
+    held = [(*place, getattr(*place)) for place in places.get(MODEL + "dropout", ())]
+    try:
+        for name, at in places.items():
+            for place in at if name in h else ():
+                setattr(*place, rng.Rate(h[name]) if isinstance(h[name], Tensor) else h[name])
+        yield
+    finally:
+        for module, attribute, value in held:
+            setattr(module, attribute, value)
