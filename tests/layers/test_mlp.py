@@ -1,4 +1,4 @@
-"""Building blocks: shapes, activations, and what cannot be built."""
+"""The multi-layer perceptron: shapes, activations, and what cannot be built."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from fallline.errors import BadValue, NotFound
-from fallline.layers import ACTIVATIONS, mlp
+from fallline.layers import mlp
+from fallline.layers.mlp import ACTIVATIONS
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))

@@ -1,4 +1,4 @@
-"""Building blocks for models. Each states its inductive bias: what it assumes before it has seen data."""
+"""The multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from .errors import BadValue, NotFound, nearest
+from ..errors import BadValue, NotFound, nearest
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
