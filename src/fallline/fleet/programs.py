@@ -1,29 +1,29 @@
-"""From the function of one run to a program for a block of runs: traced once, then called for every step.
+"""From the function of one run to a program for a block of runs: recorded once, then called for every step.
 
-``vmap`` says what the block computes; tracing writes it down as a straight list of tensor operations, so that
-neither ``vmap`` nor autograd is paid for again at each step. Operations whose last digits would depend on a run's
-place in its block are written with others that do not (``steady``).
-
-    traced     that list of operations, called by Python
-    compiled   the same list, compiled by TorchInductor (needs a C++ compiler; pays for long trainings)
-    alone      no batching: each run of the block by itself, for models that ``vmap`` cannot take
+traced     ``vmap`` says what the block computes; recording writes it down as a straight list of tensor
+           operations, so that neither ``vmap`` nor autograd is paid for again at each step. Operations whose
+           last digits would depend on a run's place in its block are written with others that do not (``steady``)
+compiled   the operations of one run, written as one function in C, which is called for each run of the block
+           (``native``); where there is no C compiler, or an operation is not known in C, as traced
+alone      no batching: each run of the block by itself, for models that ``vmap`` cannot take
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.func import functionalize, vmap
+from torch.func import vmap
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from . import steady
+from . import native, steady
+from .recording import Recording, record
 
+aten = torch.ops.aten
 Executor: TypeAlias = Literal["traced", "compiled", "alone"]
 
 
@@ -38,8 +38,9 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], in_dims: tuple[Any, ...], executor: Executor) -> None:
         self.function, self.in_dims, self.executor = function, in_dims, executor
+        self.note = ""
         self._made: dict[Any, Callable[..., list[Tensor]]] = {}
-        self._graphs: dict[Any, tuple[Any, Any]] = {}
+        self._recorded: dict[Any, tuple[Any, Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
         """Run on whole arguments."""
@@ -58,21 +59,48 @@ class Program:
         """
         leaves, shape = pytree.tree_flatten(args)
         key = (shape, tuple((t.shape, t.dtype) for t in leaves))
-        if key not in self._graphs:
-            self._graphs[key] = self._traced(leaves, shape)
-        graph, out = self._graphs[key]
         if (key, without) not in self._made:
-            self._made[key, without] = self._finished(graph, without)
-        return self._made[key, without], out
+            self._made[key, without] = self._finished(key, args, without)
+        return self._made[key, without], self._recorded[key][1]
 
-    def _traced(self, leaves: list[Tensor], shape: Any) -> tuple[Any, Any]:
+    def _finished(self, key: Any, args: Any, without: int) -> Callable[..., list[Tensor]]:
+        if self.executor == "compiled" and not self.note:
+            try:
+                return self._native(key, args, without)
+            except native.Unwritable as error:
+                self.note = f"traced, as C has no {error}"
+                self._recorded.pop(key, None)
+        if key not in self._recorded:
+            many = _one_by_one if self.executor == "alone" else vmap
+            self._recorded[key] = self._record(many(self.function, in_dims=self.in_dims), args)
+        recorded = self._recorded[key][0]
+        if not isinstance(recorded, Recording):
+            alone: Callable[..., list[Tensor]] = recorded
+            return alone
+        short = _shortened(recorded.graph, without)
+        for node in short.nodes:
+            node.target = _DIRECT.get(node.target, node.target)
+        return GraphModule(recorded.constants, short).forward
+
+    def _native(self, key: Any, args: Any, without: int) -> Callable[..., list[Tensor]]:
+        """The program in C."""
+        if native.compiler() is None:
+            raise native.Unwritable("compiler here")
+        row = _row(self.in_dims, args, 0)
+        if key not in self._recorded:
+            self._recorded[key] = self._record(self.function, row, native.table())
+        recorded = self._recorded[key][0]
+        short = Recording(_shortened(recorded.graph, without), recorded.constants)
+        pairs = zip(pytree.tree_leaves(args), pytree.tree_leaves(row), strict=True)
+        own = [whole.ndim > one.ndim for whole, one in pairs]
+        return native.Library(native.write(short, own)).bind(_count(self.in_dims, args))
+
+    def _record(self, function: Callable[..., Any], args: Any, table: Any = None) -> tuple[Any, Any]:
+        leaves, shape = pytree.tree_flatten(args)
         seen: list[Any] = []
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
-            many = _one_by_one if self.executor == "alone" else vmap
-            result = many(self.function, in_dims=self.in_dims)(
-                *pytree.tree_unflatten(list(flat_leaves), shape)
-            )
+            result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
             out, spec = pytree.tree_flatten(result)
             seen[:] = [spec]
             return out
@@ -80,24 +108,24 @@ class Program:
         if self.executor == "alone":
             flat(*leaves)
             return flat, seen[0]
-        with torch.no_grad():
-            traced = make_fx(functionalize(flat), decomposition_table=steady.table())(*leaves)
-        _share(traced.graph)
-        return traced, seen[0]
+        recorded = record(flat, leaves, steady.table() if table is None else table)
+        _share(recorded.graph)
+        return recorded, seen[0]
 
-    def _finished(self, traced: Any, without: int) -> Callable[..., list[Tensor]]:
-        if self.executor == "alone":
-            alone: Callable[..., list[Tensor]] = traced
-            return alone
-        graph = GraphModule(traced, copy.deepcopy(traced.graph))
-        if without:
-            _leave_out(graph.graph, without)
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        if self.executor == "compiled":
-            compiled: Callable[..., list[Tensor]] = torch.compile(graph, fullgraph=True, dynamic=False)
-            return compiled
-        return graph.forward
+
+def _shortened(whole: Graph, without: int) -> Graph:
+    """A copy of a graph without its last results and what only they need."""
+    graph = Graph()
+    copies: dict[Node, Node] = {}
+    graph.output(graph.graph_copy(whole, copies))
+    for node in graph.nodes:
+        if "layout" in node.meta:
+            layout = node.meta["layout"]
+            node.meta["layout"] = replace(layout, base=copies[layout.base])
+    if without:
+        _leave_out(graph, without)
+    graph.eliminate_dead_code()
+    return graph
 
 
 def _leave_out(graph: Graph, count: int) -> None:
@@ -106,14 +134,41 @@ def _leave_out(graph: Graph, count: int) -> None:
     output.args = (list(output.args[0])[:-count],)
 
 
+_DIRECT: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: torch.add, aten.amax.default: torch.amax, aten.bmm.default: torch.bmm, aten.div.Tensor: torch.div,
+    aten.eq.Scalar: torch.eq, aten.exp.default: torch.exp, aten.expand.default: Tensor.expand,
+    aten.gather.default: torch.gather, aten.index_select.default: torch.index_select, aten.le.Scalar: torch.le,
+    aten.lerp.Tensor: torch.lerp, aten.log.default: torch.log, aten.mean.dim: torch.mean, aten.mul.Tensor: torch.mul,
+    aten.neg.default: torch.neg, aten.permute.default: torch.permute, aten.reciprocal.default: torch.reciprocal,
+    aten.relu.default: torch.relu, aten.rsqrt.default: torch.rsqrt, aten.rsub.Scalar: torch.rsub,
+    aten.sub.Tensor: torch.sub, aten.sum.dim_IntList: torch.sum, aten.tanh.default: torch.tanh,
+    aten.transpose.int: torch.transpose, aten.unsqueeze.default: torch.unsqueeze, aten.view.default: Tensor.view,
+    aten._unsafe_view.default: Tensor.view, aten.where.self: torch.where,
+}  # fmt: skip
+"""The same operations by doors that Python passes sooner."""
+
+
 def _share(graph: Graph) -> None:
-    """Compute what is computed twice only once; the graph is free of side effects, as it was functionalized."""
+    """Compute what is computed twice only once, and look at memory in one way only once.
+
+    The graph is free of side effects, as it was functionalized.
+    """
     seen: dict[Any, Node] = {}
+    instead: dict[Node, Node] = {}
     for node in list(graph.nodes):
+        layout = node.meta.get("layout")
+        if layout is not None and layout.base in instead:
+            layout = node.meta["layout"] = replace(layout, base=instead[layout.base])
+        if node.op == "placeholder":
+            seen.setdefault(layout, node)
         if node.op != "call_function":
             continue
-        key = repr((node.target, node.args, node.kwargs))
+        looks = layout is not None and layout.base is not node
+        key = layout if looks else repr((node.target, node.args, node.kwargs))
+        if not looks and layout is not None:
+            seen.setdefault(layout, node)
         if key in seen:
+            instead[node] = seen[key]
             node.replace_all_uses_with(seen[key])
         else:
             seen[key] = node

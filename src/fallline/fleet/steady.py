@@ -28,7 +28,7 @@ LINE = 64
 _EXACT = (
     "abs add bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max clamp_min clone copysign div eq floor "
     "fmod ge gt isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum "
-    "mul ne neg relu remainder round sgn sign sqrt sub threshold threshold_backward trunc where "
+    "mul ne neg reciprocal relu remainder round rsqrt sgn sign sqrt sub threshold threshold_backward trunc where "
 )  # fmt: skip
 """Functions that are rounded correctly, or not at all, whatever way they are computed."""
 
@@ -52,6 +52,8 @@ def table() -> dict[Any, Callable[..., Any]]:
     for op in (aten.add.Tensor, aten.sub.Tensor):
         found[op] = functools.partial(_scaled, op)
     found.update(get_decompositions([getattr(aten, name) for name in _IN_PARTS.split()]))
+    found[aten.sqrt.default] = _sqrt
+    found[aten.index.Tensor] = _index
     found[aten.bmm.default] = _bmm
     found[aten.mm.default] = _mm
     found[aten.addmm.default] = _addmm
@@ -101,6 +103,20 @@ def _goes_by_rows(tensors: list[Tensor], shape: torch.Size) -> bool:
     short = [t for t in tensors if t.shape != shape]
     lead = (shape[0], *(1 for _ in shape[1:]))
     return bool(short) and all(t.is_contiguous() and t.shape in (shape, lead) for t in tensors)
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """By way of 1/√x: torch takes √x from a library that slows down several times where entries are 0."""
+    return aten.reciprocal(aten.rsqrt(x))
+
+
+def _index(x: Tensor, positions: Sequence[Tensor | None]) -> Any:
+    """Rows of a table, which torch copies whole when they are asked for in this way."""
+    i = positions[0]
+    if len(positions) != 1 or i is None or i.dtype != torch.int64 or x.ndim < 2 or not i.numel():
+        return NotImplemented
+    rows = torch.where(i < 0, i + len(x), i).reshape(-1)
+    return aten.index_select(x, 0, rows).reshape(*i.shape, *x.shape[1:])
 
 
 def _bmm(a: Tensor, b: Tensor) -> Any:
