@@ -22,6 +22,20 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def _kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of fetched and converted data goes into the test's own folder."""
+    monkeypatch.setenv("FALLLINE_CACHE", str(tmp_path / "kept"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs in C are kept for this session, and not among the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("programs")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def _forking() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, str(HERE / "forking.py")]
@@ -35,13 +49,18 @@ def _forking() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def fallline(_forking: subprocess.Popen[str], tmp_path: Path) -> CommandLine:
-    """``fallline("compare", "digits")``: run a command line to its end, in the test's own folder."""
+    """``fallline("compare", "digits")``: run a command line to its end, in the test's own folder.
+
+    ``stop=(signal.SIGKILL, 0.5)`` sends it that signal after so many seconds, if it lasts that long.
+    """
     (tmp_path / "printed").mkdir()
 
-    def run(*args: str | Path, cwd: Path = tmp_path, **variables: str) -> Ended:
+    def run(
+        *args: str | Path, cwd: Path = tmp_path, stop: tuple[int, float] | None = None, **variables: str
+    ) -> Ended:
         out, err = tmp_path / "printed" / "out", tmp_path / "printed" / "err"
         places = {"cwd": str(cwd), "out": str(out), "err": str(err)}
-        asked = {"args": [str(arg) for arg in args], "variables": variables, **places}
+        asked = {"args": [str(arg) for arg in args], "variables": variables, "signal": stop, **places}
         assert _forking.stdin is not None
         assert _forking.stdout is not None
         _forking.stdin.write(json.dumps(asked) + "\n")

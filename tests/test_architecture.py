@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "fallline"
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "domains", "specs", "records", "store", "store_file", "types", "tree", "rng"),
+    ("errors", "domains", "registry", "specs", "records", "store", "store_file", "types", "tree", "rng"),
     ("rules", "schedules", "losses", "layers"),
     ("optim", "tasks"),
     ("probes", "landscapes"),
@@ -30,19 +30,18 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
-PLAIN = {"errors", "domains", "specs", "records", "store", "store_file"}
+PLAIN = {"errors", "domains", "registry", "specs", "records", "store", "store_file"}
 """What has no torch in it, and all that stands below ``reports`` and ``doctor``."""
 ABOVE_THE_LINE = {"doctor", "reports"}
 BESIDE = {0, 8}
 """Levels on which modules may import each other; on all others they are blind to each other."""
 TORCH = {"torch", "torchvision", "safetensors"}
-BY_TEXT = {"specs.py", "rules/reference/__init__.py"}
+BY_TEXT = {"registry.py", "rules/reference/__init__.py"}
 """Where a module may be imported by a name that is computed: custom kinds, and slow twins."""
 
 GUIDE = 300
 LONGER: dict[str, int] = {
     "schedules.py": 359,
-    "specs.py": 306,
     "store.py": 321,
     "studies/judge.py": 311,
     "studies/protocol.py": 318,

@@ -19,9 +19,9 @@ import pytest
 
 import fallline as fl
 from command_line import CommandLine
-from fallline import layers, losses, rules, schedules, specs
+from fallline import layers, losses, registry, rules, schedules, specs
 from fallline.specs import Loss, Rule, Schedule
-from fallline.tasks import BUILT_IN
+from fallline.tasks.find import BUILT_IN, FETCHED
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "fallline"
@@ -35,8 +35,10 @@ SMALL = {"steps": 10, "replicates": 2, "rates": 2, "seeds": 1, "workers": 0}
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the examples in it, small comparisons, and no trace of rules and losses that pages define."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    rows = "\n".join(f"{i % 7},{i % 5},{'even' if i % 2 else 'odd'}" for i in range(60))
+    (tmp_path / "data.csv").write_text(f"first,second,target\n{rows}\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(specs, "_behaviors", dict(specs._behaviors))
+    monkeypatch.setattr(registry, "_behaviors", dict(registry._behaviors))
     original = fl.compare
 
     @functools.wraps(original)
@@ -125,13 +127,21 @@ def works(fallline: CommandLine, line: str) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs_and_does_what_it_says(fallline: CommandLine, place: Path, path: Path):
+def test_an_example_runs_and_does_what_it_says(
+    fallline: CommandLine, place: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fl.fleet, "run", functools.partial(few_steps, fl.fleet.run))
     runpy.run_path(str(place / "examples" / path.name), run_name="__main__")
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert said, "an example begins by saying what it shows"
     for line in (line.strip() for line in said.splitlines()):
         if line.startswith("fallline "):
             works(fallline, commands(line)[0])
+
+
+def few_steps(train: Callable[..., Any], task: fl.Task, runs: Any, *, steps: int, **options: Any) -> Any:
+    """Fleets of examples train no longer than it takes to see that they do."""
+    return train(task, runs, steps=min(steps, 3), **options)
 
 
 # --- arguments --------------------------------------------------------------------------------------------
@@ -160,7 +170,7 @@ def members() -> Iterator[Any]:
     for kind in (kind for kind in specs.kinds(Loss) if hasattr(losses, kind)):
         behavior = specs.behavior(Loss(kind))
         yield pytest.param(behavior.function.__doc__, list(behavior.domains), id=f"losses.{kind}")
-    for name, make in {**functions_of(layers), **BUILT_IN}.items():
+    for name, make in {**functions_of(layers), **BUILT_IN, **FETCHED}.items():
         yield pytest.param(
             make.__doc__, parameters(inspect.signature(make)), id=f"{make.__module__.split('.')[1]}.{name}"
         )
@@ -171,7 +181,7 @@ def functions_of(module: Any) -> dict[str, Callable[..., Any]]:
         name: value
         for name, value in vars(module).items()
         if callable(value)
-        and getattr(value, "__module__", "") == module.__name__
+        and f"{getattr(value, '__module__', '')}.".startswith(f"{module.__name__}.")
         and not name.startswith("_")
     }
 
@@ -180,6 +190,8 @@ def public() -> Iterator[Any]:
     """What ``fl`` itself gives, but for the families, and the ways to make a task and to run a fleet."""
     given = {name: getattr(fl, name) for name in fl.__all__ if not inspect.ismodule(getattr(fl, name))}
     given |= {"Task.supervised": fl.Task.supervised, "fleet.run": fl.fleet.run, "fleet.Fleet": fl.fleet.Fleet}
+    pruning = ("halving", "hyperband", "median_rule", "patience", "population", "pruned")
+    given |= {f"fleet.{name}": getattr(fl.fleet, name) for name in pruning}
     given |= {f"optim.{name}": getattr(fl.optim, name) for name in fl.optim.__all__}
     for name, thing in given.items():
         if not (inspect.isclass(thing) and issubclass(thing, (Exception, fl.Store))):

@@ -42,7 +42,9 @@ def test_outcome_says_whether_it_diverged():
 
 
 def test_outcome_of_unknown_status_is_refused():
-    with pytest.raises(BadValue, match="an outcome's status is 'finished' or 'diverged', got 'done'"):
+    with pytest.raises(
+        BadValue, match="an outcome's status is 'finished', 'diverged' or 'stopped', got 'done'"
+    ):
         Outcome("done", 3)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fallline import schedules, specs
+from fallline import registry, schedules, specs
 from fallline.errors import BadValue, NotFound
 from fallline.schedules import constant, cosine, inverse_time, joined, scaled, step, values, warm_up
 
@@ -104,7 +104,7 @@ def test_an_unknown_kind_names_its_neighbor():
 
 
 def test_a_new_kind_is_one_function():
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     try:
 
         @schedules.schedule(rate=schedules.VALUE)
@@ -114,5 +114,5 @@ def test_a_new_kind_is_one_function():
         assert square_root(2.0).at(3) == 1.0
         assert repr(square_root(rate=2.0)) == "square_root(rate=2)"
     finally:
-        specs._behaviors.clear()
-        specs._behaviors.update(before)
+        registry._behaviors.clear()
+        registry._behaviors.update(before)

@@ -28,22 +28,28 @@ _NAMES = {
     "clip_value": "rules",
     "compare": "verbs.compare",
     "log_axis": "specs",
+    "lora": "layers",
+    "resume": "verbs.resume",
     "route": "rules",
+    "train": "verbs.train",
 }
 
 __all__ = [
     "Axis", "FalllineError", "Run", "Store", "Task", "axis", "chain", "clip_norm", "clip_value", "compare", "errors",
-    "fleet", "layers", "log_axis", "losses", "optim", "route", "rules", "schedules", "tasks",
+    "fleet", "layers", "log_axis", "lora", "losses", "optim", "resume", "route", "rules", "schedules", "tasks", "train",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from . import errors, fleet, layers, losses, optim, rules, schedules, tasks
     from .errors import FalllineError
+    from .layers import lora
     from .rules import chain, clip_norm, clip_value, route
     from .specs import Axis, Run, axis, log_axis
     from .store import Store
     from .tasks import Task
     from .verbs.compare import compare
+    from .verbs.resume import resume
+    from .verbs.train import train
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .errors import BadValue
 from .specs import Run, Spec, plain
 
-FINISHED, DIVERGED = "finished", "diverged"
+FINISHED, DIVERGED, STOPPED = "finished", "diverged", "stopped"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,8 @@ class Outcome:
     """How a run ended.
 
     Args:
-        status: 'finished', or 'diverged' where the run left the finite numbers.
+        status: 'finished', 'diverged' where the run left the finite numbers, or 'stopped' where it was given up
+            before its last step.
         step: the last step done, or the step at which the run diverged.
         sentence: what happened, in words.
         seconds: this run's share of the time that its block of runs took.
@@ -82,8 +83,10 @@ class Outcome:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.status not in (FINISHED, DIVERGED):
-            raise BadValue(f"an outcome's status is {FINISHED!r} or {DIVERGED!r}, got {self.status!r}")
+        if self.status not in (FINISHED, DIVERGED, STOPPED):
+            raise BadValue(
+                f"an outcome's status is {FINISHED!r}, {DIVERGED!r} or {STOPPED!r}, got {self.status!r}"
+            )
 
     @property
     def diverged(self) -> bool:

@@ -11,7 +11,6 @@ each step) or an :class:`Axis` (a value for each run). An *option* shapes the pr
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,9 @@ from .domains import axis as axis
 from .domains import log_axis as log_axis
 from .domains import show
 from .errors import BadValue, NotFound, nearest
+from .registry import behavior as behavior
+from .registry import kinds as kinds
+from .registry import register as register
 
 
 @dataclass(frozen=True, repr=False)
@@ -163,31 +165,6 @@ def structure(spec: Spec) -> str:
     return f"{spec.kind}[{','.join(spec.numbers)};{options}]({inner})"
 
 
-# --- behavior by kind -------------------------------------------------------------------------------------
-
-_behaviors: dict[tuple[str, str], Any] = {}
-
-
-def register(family: type[Spec], kind: str, behavior: Any) -> None:
-    """Say what a kind does. A custom kind is named ``module:function``, so that it can be found again."""
-    _behaviors[family.family, kind] = behavior
-
-
-def kinds(family: type[Spec]) -> list[str]:
-    """The names of all registered kinds of a family."""
-    return sorted(kind for name, kind in _behaviors if name == family.family)
-
-
-def behavior(spec: Spec) -> Any:
-    """What is registered for a value's kind; a kind ``module:function`` is imported first."""
-    key = (spec.family, spec.kind)
-    if key not in _behaviors and ":" in spec.kind:
-        importlib.import_module(spec.kind.split(":")[0])
-    if key not in _behaviors:
-        raise NotFound(f"no {spec.family} is called {spec.kind!r}; {nearest(spec.kind, kinds(type(spec)))}")
-    return _behaviors[key]
-
-
 # --- plain data -------------------------------------------------------------------------------------------
 
 
@@ -252,41 +229,54 @@ def rebuild(data: Any) -> Any:
 
 @dataclass(frozen=True)
 class Run:
-    """One training, asked for: a rule, a seed, and values for the axes of the task's loss.
+    """One training, asked for: a rule, a seed, and whatever of the task is to differ in this run.
 
     Args:
         rule: the update rule; its numbers are floats or schedules here (an axis is many runs).
         seed: decides the initial weights, the order of the data and all noise. Runs with one seed share them.
         loss: values for numbers of the task's loss, by path, as in ``{"1.weight": 0.3}``.
         tags: plain data that the asker wants to find again in the record.
+        model: values for arguments of the model's factory and numbers of its modules, as in
+            ``{"width": 17, "dropout": 0.3}``.
+        data: what the run sees of the training data, as in ``{"label_noise": 0.2}`` or ``{"fold": 3}``.
+        batch: examples in a training batch; left out, as many as for the other runs.
     """
 
     rule: Rule
     seed: int = 0
     loss: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, float] = field(default_factory=dict)
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
             raise BadValue(f"a run needs a rule such as fl.rules.adam(lr=1e-3), got {self.rule!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**62:
             raise BadValue(f"a seed is a whole number from 0 to 2**62 - 1, got {self.seed!r}")
-        for path, value in flatten(self.rule):
+        for path, value in (*flatten(self.rule), *self.model.items(), *self.data.items()):
             if isinstance(value, Axis):
                 raise BadValue(f"{path}={value!r} is an axis of a fleet: make one run for each of its values")
+        whole = isinstance(self.batch, int) and not isinstance(self.batch, bool)
+        if self.batch is not None and not (whole and self.batch >= 1):
+            raise BadValue(f"batch must be a whole number of at least 1, got {self.batch!r}")
 
     def plain(self) -> dict[str, Any]:
-        """This run as JSON can hold it."""
-        return {
+        """This run as JSON can hold it; what was left out of a run is left out here."""
+        data = {
             "rule": plain(self.rule), "seed": self.seed, "loss": dict(self.loss), "tags": plain(dict(self.tags)),
         }  # fmt: skip
+        rest = {"model": dict(self.model), "data": dict(self.data), "batch": self.batch}
+        return data | {name: plain(value) for name, value in rest.items() if value}
 
     @staticmethod
     def rebuild(data: Mapping[str, Any]) -> Run:
         """The run that :meth:`plain` wrote down."""
         return Run(
-            cast(Rule, rebuild(data["rule"])), int(data["seed"]), dict(data["loss"]), dict(data["tags"])
-        )
+            cast(Rule, rebuild(data["rule"])), int(data["seed"]), dict(data["loss"]), dict(data["tags"]),
+            dict(data.get("model", {})), dict(data.get("data", {})), data.get("batch"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,8 @@ def open_readable(path: Path) -> sqlite3.Connection:
     """A connection that reads, once the file is known to be a store of a format we know."""
     _check_header(path)
     with teaching(path):
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        db = _reader(path)
         try:
-            db.execute("PRAGMA trusted_schema = OFF")  # a file from elsewhere runs nothing
             db.execute("PRAGMA cell_size_check = ON")
             _check_format(path, db)
             found = (
@@ -87,6 +86,28 @@ def open_readable(path: Path) -> sqlite3.Connection:
         except BaseException:
             db.close()
             raise
+    return db
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    """A connection that reads; what a writer that was killed left half written is taken back first."""
+    try:
+        return _connected(path, "ro")
+    except sqlite3.OperationalError as cause:
+        if "readonly" not in str(cause):
+            raise
+    _connected(path, "rw").close()  # SQLite takes it back for one that may write, and for no other
+    return _connected(path, "ro")
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False)
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")  # a file from elsewhere runs nothing
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -113,7 +113,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 BAD_TASKS = [
-    ("digit", "no task is called 'digit'; did you mean 'digits'? (a task of your own is path/file.py:function)"),
+    ("digit", "no task is called 'digit'; did you mean 'digits'? (a task of your own is path/file.py:function, or data as in data.csv:target)"),
     ("my_tusk.py:task", "there is no file my_tusk.py; did you mean 'my_task.py'?"),
     ("nowhere/x.py:task", "there is no file nowhere/x.py; there is no .py file in nowhere"),
     ("my_task.py:tusk", "my_task.py has no function 'tusk'; did you mean 'task'?"),

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fallline import specs
-from fallline.fleet import block, steady
+from fallline import registry
+from fallline.fleet import block, steady, workshop
 from fallline.rules import per_tensor
 from fallline.rules.base import RATE
 from fallline.specs import Rule, Run
@@ -24,10 +24,10 @@ from .fleet_checks import MODELS, check_executors, check_plain_loop, check_sizes
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """Take the broken kinds out of the registry again."""
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)
 
 
 def whole(batched: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def test_kernels_that_round_by_a_runs_place_are_found(monkeypatch: pytest.Monkey
 def test_a_step_of_another_size_is_not_the_plain_loop(monkeypatch: pytest.MonkeyPatch):
     rule, (make, loss) = descending(lambda g: g), MODELS["classification"]
     task = classification(dtype=torch.float64)
-    step = block.one_step
+    step = workshop.one_step
 
     def longer(task: Task, rule: Rule) -> Any:
         one = step(task, rule)
@@ -104,7 +104,7 @@ def test_a_step_of_another_size_is_not_the_plain_loop(monkeypatch: pytest.Monkey
 
         return run
 
-    monkeypatch.setattr(block, "one_step", longer)
+    monkeypatch.setattr(workshop, "one_step", longer)
     with pytest.raises(AssertionError, match="apart"):
         check_plain_loop(task, Run(rule), runs_of(rule), make, loss)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fallline import losses, specs
+from fallline import losses, registry, specs
 from fallline.errors import NotFound
 from fallline.specs import Domain, Loss
 
@@ -23,10 +23,10 @@ def test_contract(kind, check):
 
 @pytest.fixture(autouse=True)
 def _forget():
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)
 
 
 def fails(check, match=None):

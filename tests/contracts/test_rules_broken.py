@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from fallline import rules, specs
+from fallline import registry, rules, specs
 from fallline.rules import chain, descend, per_tensor, recipe, reference, whole_tree
 from fallline.rules.base import EITHER, EPSILON, RATE, UNIT, behavior
 from fallline.rules.making import count, zeros
@@ -19,10 +19,10 @@ FAILURE = (AssertionError, RuntimeError)
 @pytest.fixture(autouse=True)
 def _forget():
     """Take the broken kinds out of the registry again."""
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)
 
 
 def fails(kind, check, match=None):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fallline import specs
+from fallline import registry, specs
 from fallline.schedules import STEPS, VALUE, schedule
 from fallline.specs import Schedule
 
@@ -21,10 +21,10 @@ def test_contract(kind, check):
 
 @pytest.fixture
 def _forget():
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)
 
 
 def fails(check, match=None):

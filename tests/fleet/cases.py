@@ -84,6 +84,12 @@ def check_same(ours: Sequence[Record], theirs: Sequence[Record], what: str = "")
         assert not found, f"{what}: run {i}, {one.run.rule!r}, differs in {found}"
 
 
+def first_copied(record: Record) -> int | None:
+    """The step at which a run of a population first took over another's state; None where it never did."""
+    lineage = record.run.tags.get("lineage")
+    return lineage[0]["step"] if lineage else None
+
+
 def check_near(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], relative: float = 1e-10, without: Sequence[str] = ()
 ) -> None:
@@ -120,7 +126,7 @@ def loop(
     own = {**variables.params, **variables.buffers}
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            tensor.copy_(own[name])
+            tensor.copy_(own.get(name, tensor))  # what is frozen alike for all seeds is no variable of a run
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     shell = optimizer(trained) if optimizer else Optimizer(trained, run.rule)
     module.train()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import fallline as fl
 from fallline import fleet, losses, rng, rules
 from fallline.errors import BadTask
-from fallline.fleet.plan import choose
+from fallline.fleet.trial import choose
 
 from .cases import ONCE, check_near, check_same, classification, loop, table, train, weights
 from .models import ALONE, BATCHED, RANDOM, Recurrent, task_of
@@ -105,9 +105,14 @@ def test_frozen_parameters_stay_and_are_not_reported():
 def test_a_model_that_cannot_be_batched_trains_alone_and_the_plan_says_why(name: str):
     choice = choose(task_of(name))
     assert (choice.executor, choice.largest) == ("alone", 1)
-    assert choice.reason.startswith("the model cannot be batched, so each run trains alone: ")
+    assert choice.reason.startswith("the model cannot be batched: ")
     assert len(choice.reason) > 80
     assert "\n" not in choice.reason
+
+
+def test_a_recurrent_layer_of_torch_is_named_with_what_does_the_same():
+    told = "the model cannot be batched: lstm is an nn.LSTM, whose kernel takes one run at a time (fl.layers.LSTM does"
+    assert choose(task_of("recurrent")).reason.startswith(told)
 
 
 def test_records_of_alone_are_in_order_and_the_same_in_any_company():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -15,27 +16,41 @@ from torch import nn
 import fallline as fl
 from fallline import fleet, layers, losses, rng, rules, schedules
 from fallline.errors import BadTask
-from fallline.fleet import block, plan
+from fallline.fleet import block, trial
+from fallline.fleet.counting import numbers_per_example
 from fallline.fleet.feed import Numbers, Order
-from fallline.fleet.plan import Choice, choose, jobs
+from fallline.fleet.members import Cast
+from fallline.fleet.plan import Job
+from fallline.fleet.plan import jobs as jobs_of
+from fallline.fleet.settings import LARGEST
+from fallline.fleet.trial import Choice, choose, fitted
 from fallline.tasks import Metric, Task, Variables
 
 from .cases import check_same, classification, order, regression, table, train
+
+
+def jobs(asked: Any, choices: Any) -> list[Job]:
+    """The jobs for runs of tasks of one kind of data, with a choice for each task."""
+    cast = Cast(classification())
+    return jobs_of(
+        asked, [cast.kind(run, 7) for _, run in asked], {(i, ()): c for i, c in enumerate(choices)}, {}
+    )
+
 
 # --- the plan -----------------------------------------------------------------------------------------------
 
 
 def test_a_model_that_can_be_batched_is():
     choice = choose(classification())
-    assert choice == Choice("traced", block.LARGEST, choice.reason)
-    assert choice.reason.startswith("batched and alone agree on a first step")
-    assert choice.plain() == {
-        "executor": "traced", "largest_block": block.LARGEST, "reason": choice.reason,
-    }  # fmt: skip
+    assert choice == Choice("traced", LARGEST, choice.reason)
+    assert choice.reason.startswith("batched and alone agree on 4 steps")
+    assert choice.step > 0
+    assert choice.memory >= 4 * 4 * (6 * 5 + 5 + 5 * 3 + 3)
+    assert Choice.rebuild(choice.plain()).plain() == choice.plain()
 
 
 def test_an_executor_that_is_asked_for_is_taken():
-    for executor, largest in (("traced", block.LARGEST), ("compiled", block.LARGEST), ("alone", 1)):
+    for executor, largest in (("traced", LARGEST), ("compiled", LARGEST), ("alone", 1)):
         assert choose(classification(), executor) == Choice(executor, largest, "asked for")  # type: ignore[arg-type]
 
 
@@ -47,16 +62,16 @@ def test_blocks_are_smaller_the_larger_the_model():
 
 
 def test_a_model_that_is_another_when_batched_trains_alone(monkeypatch: pytest.MonkeyPatch):
-    train_block = plan.train
+    train_block = trial.train
 
-    def wrong(task: Task, runs: Any, settings: Any, programs: Any) -> Any:
+    def wrong(task: Task, runs: Any, settings: Any, *others: Any) -> Any:
         runs = [fl.Run(rules.sgd(lr=0.5), run.seed) for run in runs] if settings.executor == "alone" else runs
-        return train_block(task, runs, settings, programs)
+        return train_block(task, runs, settings, *others)
 
-    monkeypatch.setattr(plan, "train", wrong)
+    monkeypatch.setattr(trial, "train", wrong)
     choice = choose(classification())
     assert (choice.executor, choice.largest) == ("alone", 1)
-    assert choice.reason == "batched and alone, 1.weight differs after one step, so each run trains alone"
+    assert choice.reason == "batched and alone, 1.weight differs after 4 steps, so each run trains alone"
 
 
 def test_a_kernel_that_rounds_by_place_is_told_in_the_plan(monkeypatch: pytest.MonkeyPatch):
@@ -69,12 +84,76 @@ def test_a_kernel_that_rounds_by_place_is_told_in_the_plan(monkeypatch: pytest.M
     assert choose(classification(dtype=torch.float64)).reason.endswith(told)
 
 
+def test_a_run_that_is_faster_alone_trains_alone(monkeypatch: pytest.MonkeyPatch):
+    measured = trial._tried
+
+    def slow_in_a_block(task: Task, executor: Any, rows: int) -> Any:
+        found = measured(task, executor, rows)
+        return dataclasses.replace(found, step=3e-3 if executor == "traced" else 2e-3)
+
+    monkeypatch.setattr(trial, "_tried", slow_in_a_block)
+    choice = choose(classification())
+    assert (choice.executor, choice.largest, choice.step) == ("alone", 1, 2e-3)
+    assert choice.reason.startswith("alone a run is faster: 2 ms a step, against 3 ms in a block")
+
+
+def test_what_does_not_fit_into_memory_gets_smaller_blocks_then_fewer_workers_then_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(trial, "free_memory", lambda: 10_000_000_000)
+    assert fitted(Choice("traced", 64, "agreed", memory=10_000_000), 2, "mine") == (
+        Choice("traced", 64, "agreed"),
+        2,
+    )
+    smaller, workers = fitted(Choice("traced", 64, "agreed", memory=1_000_000_000), 2, "mine")
+    assert (smaller.largest, workers) == (3, 2)
+    assert smaller.reason == "agreed; blocks of 3 in 2 processes, as a run takes 1.0 GB"
+    few, workers = fitted(Choice("alone", 1, "agreed", memory=5_000_000_000), 2, "mine")
+    assert (few.largest, workers) == (1, 1)
+    with pytest.raises(
+        BadTask, match=r"^one run of mine takes about 7.0 GB in training, and 6.0 GB can be used"
+    ):
+        fitted(Choice("alone", 1, "agreed", memory=7_000_000_000), 2, "mine")
+
+
+def test_a_model_too_large_for_a_trial_in_a_block_is_tried_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trial, "free_memory", lambda: 500)
+    choice = choose(classification())
+    assert (choice.executor, choice.largest) == ("alone", 1)
+    assert choice.reason.startswith("three runs at once do not fit into memory")
+
+
+def test_the_memory_of_a_run_is_measured():
+    """Parameters, gradient and new parameters of a model of 8 MB cannot take less than three times that."""
+    task = Task.supervised(lambda: layers.mlp(6, 200_000, 3), table(), loss=losses.cross_entropy)
+    choice = choose(task, "auto")
+    assert 3 * 8_000_000 <= choice.memory <= 40 * 8_000_000
+
+
+def test_a_forecast_has_a_row_for_each_kind_of_run():
+    asked = [(0, fl.Run(rule, seed=seed)) for rule in (rules.sgd(), rules.adam()) for seed in range(70)]
+    with fleet.Fleet([classification(name="mine")], workers=0) as crew:
+        told = crew.forecast(asked, fleet.Settings(100, 7, (0, 100)))
+    assert [(row["task"], row["runs"], row["blocks"], row["largest_block"]) for row in told] == [
+        ("mine", 70, 2, 35), ("mine", 70, 2, 35),
+    ]  # fmt: skip
+    assert all(row["core_seconds"] > 0 and row["bytes"] > 0 for row in told)
+
+
 def test_the_plan_is_plain_data_by_task():
     with fleet.Fleet([classification(name="one"), regression(name="two")], workers=0) as crew:
         told = crew.plan()
     assert told["workers"] == 1
     assert set(told["tasks"]) == {"one", "two"}
     assert told["tasks"]["one"]["executor"] == "traced"
+
+
+def test_a_recorded_plan_is_taken_over():
+    task = classification(name="mine")
+    with fleet.Fleet([task], workers=0, executor="alone") as crew:
+        recorded = crew.plan()
+    with fleet.Fleet([task], workers=0, plan=recorded) as crew:
+        assert crew.plan() == recorded
 
 
 @given(
@@ -134,12 +213,18 @@ def test_a_part_is_evaluated_in_pieces_that_do_not_depend_on_the_fleet(monkeypat
         assert one.examples["test_loss"].shape == (task.size("test"),)
 
 
-def test_the_size_of_a_piece_keeps_a_blocks_activations_within_memory():
-    columns = {"inputs": torch.zeros(10, 1000), "target": torch.zeros(10)}
-    assert block._piece(columns, 64) == (1 << 24) // 64_000
-    assert block._piece(columns, 1) == (1 << 24) // 1000
-    assert block._piece({"inputs": torch.zeros(1, 10**6)}, 64) == 1
-    assert block._piece({}, 64) > 0
+def test_the_size_of_a_piece_keeps_what_a_block_computes_within_memory():
+    assert block._piece(1000, 64) == (1 << 24) // 64_000
+    assert block._piece(1000, 1) == (1 << 24) // 1000
+    assert block._piece(10**9, 64) == 1
+
+
+def test_what_an_example_takes_is_counted_layer_by_layer():
+    """Two layers: 100 and 3 numbers before and after each activation, and a few for loss and score."""
+    wide = Task.supervised(lambda: layers.mlp(6, 100, 3), table(), loss=losses.cross_entropy)
+    assert 203 <= numbers_per_example(wide) <= 230
+    deep = Task.supervised(lambda: layers.mlp(6, 100, 100, 3), table(), loss=losses.cross_entropy)
+    assert numbers_per_example(deep) == numbers_per_example(wide) + 200
 
 
 def test_a_measure_of_the_whole_part_is_never_put_together_from_pieces(monkeypatch: pytest.MonkeyPatch):
@@ -199,7 +284,7 @@ def test_numbers_are_columns_of_runs_at_each_step():
         fl.Run(rules.adam(lr=0.1), loss={"1.weight": 3.0}),
         fl.Run(rules.adam(lr=plan_, beta1=0.5), loss={"1.weight": 4.0}),
     ]
-    fed = Numbers(task, runs)
+    fed = Numbers(Cast(task), runs)
     at = fed.between(3, 6)
     for t in range(3):
         column = at(t)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fallline import losses, specs
+from fallline import losses, registry, specs
 from fallline.specs import Domain, Loss
 
 GIVEN = {"prediction": torch.tensor([1.0, 3.0, 5.0]), "target": torch.zeros(3)}
@@ -11,10 +11,10 @@ GIVEN = {"prediction": torch.tensor([1.0, 3.0, 5.0]), "target": torch.zeros(3)}
 
 @pytest.fixture(autouse=True)
 def _forget():
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from fallline import optim, rules, schedules, specs
+from fallline import optim, registry, rules, schedules, specs
 from fallline.errors import BadRule, BadValue, NotFound
 
 from .cases import Problem
@@ -253,10 +253,10 @@ def counting_rule():
 
 @pytest.fixture
 def _registry():
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)
 
 
 @pytest.mark.usefixtures("_registry")

@@ -1,12 +1,12 @@
 import pytest
 
-from fallline import specs
+from fallline import registry
 
 
 @pytest.fixture(autouse=True)
 def _forget_new_kinds():
     """Take kinds that a test made out of the registry again."""
-    before = dict(specs._behaviors)
+    before = dict(registry._behaviors)
     yield
-    specs._behaviors.clear()
-    specs._behaviors.update(before)
+    registry._behaviors.clear()
+    registry._behaviors.update(before)

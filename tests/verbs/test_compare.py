@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fallline as fl
-from fallline import specs
+from fallline import registry, specs
 from fallline.errors import BadRule, BadTask, BadValue
 from fallline.records import Record
 from fallline.store import Store
@@ -221,7 +221,7 @@ def test_where_every_arm_diverges_the_verdict_says_so(compare: Compare):
 @pytest.fixture
 def same_rules(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Five names for gradient descent."""
-    monkeypatch.setattr(specs, "_behaviors", dict(specs._behaviors))
+    monkeypatch.setattr(registry, "_behaviors", dict(registry._behaviors))
     names = ["one", "two", "three", "four", "five"]
     for name in names:
 

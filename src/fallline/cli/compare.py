@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,24 +31,59 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="A folder for store and report.", show_default="a new one under fallline-out")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 trains in this one.", show_default="one per core")] = None,
     executor: Annotated[str, typer.Option(help="auto, traced, compiled or alone.")] = "auto",
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, how and for how long, and train nothing.")] = False,
+    every: Annotated[float, typer.Option("--checkpoint-every", help="Seconds between two checkpoints of a block of runs.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:  # fmt: skip
     """Which rule, model or loss is best, by how much, how sure?"""
     given = None if rules is None else split_rules(rules)
+    if plan:
+        asked = {
+            "replicates": replicates,
+            "rates": rates,
+            "seeds": seeds,
+            "retune": False if single_tuning else None,
+        }
+        _show_plan(
+            tasks, given, as_json, steps=steps, batch=batch, workers=workers, executor=executor, minutes=minutes,
+            level=level, seed=seed, **asked,
+        )  # fmt: skip
+        return
     from ..verbs.compare import compare as run
 
+    # what a task's own code prints must not get between the lines of the document
+    with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
+        found = run(
+            tasks, given, steps=steps, batch=batch, replicates=replicates, rates=rates, seeds=seeds,
+            retune=False if single_tuning else None, target=target, level=level, seed=seed, minutes=minutes,
+            baseline=baseline, out=out, workers=workers, executor=executor, every=every,
+        )  # fmt: skip
+    finish(found, as_json=as_json)
+
+
+def _show_plan(tasks: list[str], given: list[str] | None, as_json: bool, **asked: Any) -> None:
+    from ..verbs.plan import plan
+
+    with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
+        found = plan(tasks, given, **asked)
+    print(json.dumps(found.document, allow_nan=False) if as_json else found)
+
+
+@contextmanager
+def stopped_cleanly() -> Iterator[None]:
+    """End with a sentence and the status that shells expect, where what is inside is stopped by Ctrl-C or SIGTERM."""
+    from ..verbs.stopping import Terminated
+
     try:
-        # what a task's own code prints must not get between the lines of the document
-        with redirect_stdout(sys.stderr if as_json else sys.stdout):
-            found = run(
-                tasks, given, steps=steps, batch=batch, replicates=replicates, rates=rates, seeds=seeds,
-                retune=False if single_tuning else None, target=target, level=level, seed=seed, minutes=minutes,
-                baseline=baseline, out=out, workers=workers, executor=executor,
-            )  # fmt: skip
-    except KeyboardInterrupt as stopped:
-        kept = f"; what was finished is kept: fallline report {stopped.args[0]}" if stopped.args else ""
-        print(f"\nfallline: stopped by Ctrl-C{kept}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        yield
+    except (KeyboardInterrupt, Terminated) as stopped:
+        by, status = ("SIGTERM", 143) if isinstance(stopped, Terminated) else ("Ctrl-C", 130)
+        print(f"\nfallline: {stopped.args[0] if stopped.args else f'stopped by {by}'}", file=sys.stderr)
+        raise typer.Exit(status) from None
+
+
+def finish(found: Any, *, as_json: bool) -> None:
+    """Print the answer, and end with status 1 where an arm is worse than the baseline."""
     if as_json:
         print(json.dumps(found.document, allow_nan=False))
     else:

@@ -10,7 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import FalllineError
-from . import compare, init, list_, report
+from . import compare, init, list_, report, resume, train
 
 app = typer.Typer(
     name="fallline",
@@ -20,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("compare")(compare.compare)
+app.command("train")(train.train)
+app.command("resume")(resume.resume)
 app.command("report")(report.report)
 app.command("list")(list_.list_)
 app.command("init")(init.init)

@@ -1,6 +1,14 @@
 """The fleet: many runs trained together as one program."""
 
-from .block import Settings, evaluations
 from .fleet import Fleet, run, settings_for
+from .guard import Stopped
+from .keep import Keep
+from .pruning import Pruned, halving, hyperband, median_rule, patience, population, pruned
+from .settings import Settings, evaluations
+from .snapshot import Snapshot
+from .trial import free_memory
 
-__all__ = ["Fleet", "Settings", "evaluations", "run", "settings_for"]
+__all__ = [
+    "Fleet", "Keep", "Pruned", "Settings", "Snapshot", "Stopped", "evaluations", "free_memory", "halving", "hyperband",
+    "median_rule", "patience", "population", "pruned", "run", "settings_for",
+]  # fmt: skip

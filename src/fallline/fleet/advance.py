@@ -27,13 +27,19 @@ class Carry(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What a run is given at a step: numbers of rule and loss, which examples, and where its noise comes from."""
+    """What a run is given at a step: numbers of rule and loss, which examples, and where its noise comes from.
+
+    ``own`` holds the columns of the data that are this run's alone (noisy labels), ``mask`` where its parameters
+    are, in a program that is wider than the run.
+    """
 
     h: dict[str, Tensor]
     loss_h: dict[str, Tensor]
     examples: Tensor
     seed: Tensor
     step: Tensor
+    own: Batch
+    mask: Tree
 
 
 Told: TypeAlias = dict[str, Tensor]
@@ -51,14 +57,16 @@ def one_step(task: Task, rule: Rule) -> Step:
     """
 
     def step(carry: Carry, given: Inputs, columns: Batch) -> tuple[Carry, Told]:
-        batch = {name: column[given.examples] for name, column in columns.items()}
+        batch = {name: column[given.examples] for name, column in {**columns, **given.own}.items()}
 
         def loss(params: Tree) -> tuple[Tensor, Tree]:
             return task.loss(params, carry.buffers, batch, given.loss_h)
 
         with Noise(given.seed, given.step):
             gradient, (value, buffers) = grad_and_value(loss, has_aux=True)(carry.params)
+        gradient = _masked(gradient, given.mask)
         direction, state, _ = rules.update(rule, gradient, carry.state, carry.params, given.h)
+        direction = _masked(direction, given.mask)
         params = {k: p + direction[k] for k, p in carry.params.items()}
         alive = carry.alive & torch.isfinite(value + total(params))
         measured = (norm(gradient), norm(direction) / norm(carry.params))
@@ -66,6 +74,11 @@ def one_step(task: Task, rule: Rule) -> Step:
         return Carry(params, buffers, state, alive), told
 
     return step
+
+
+def _masked(tree: Tree, mask: Tree) -> Tree:
+    """Zeros where a tensor is padding; no product, which would turn infinite entries into NaN."""
+    return {name: torch.where(mask[name], t, 0.0) if name in mask else t for name, t in tree.items()}
 
 
 def one_evaluation(task: Task, rule: Rule) -> Evaluate:

@@ -1,11 +1,11 @@
-"""Train one block of runs from the first step to the last, and write down what each run did."""
+"""Train one block of runs from one step to another, and write down what each run did."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,121 +13,78 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .. import rng, rules, specs
-from ..records import Outcome, Record, Series
+from .. import rng
+from ..records import Record
 from ..specs import Run
 from ..tasks.base import Batch, Task
-from ..types import State
-from .advance import MEASURED, Carry, Inputs, one_evaluation, one_step
-from .feed import Numbers, Order
-from .programs import Executor, Program
+from . import variables
+from .advance import MEASURED, Carry, Inputs
+from .feed import Numbers, Order, Stream
+from .guard import Guard
+from .log import Log
+from .members import Cast
+from .settings import Settings
+from .snapshot import Snapshot
+from .widths import cut
+from .workshop import Workshop
 
 Progress = Callable[[int], None]
-LARGEST = 64
-"""Runs in a block of small models: beyond it the per-step overhead is paid off, and the caches overflow."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a fleet trains.
-
-    Args:
-        steps: steps of each run.
-        batch: examples in a training batch.
-        evaluations: the numbers of steps after which runs are evaluated on the validation part.
-        judge: whether runs are evaluated on the test part, example by example, at the end.
-        weights: whether the final parameters are kept in the record.
-        executor: how blocks of runs are executed.
-        largest: the runs in the task's largest blocks: what depends on the size of a block goes by it, and never by
-            the block at hand, so that a run gives the same digits in any.
-    """
-
-    steps: int
-    batch: int
-    evaluations: tuple[int, ...]
-    judge: bool = False
-    weights: bool = False
-    executor: Executor = "traced"
-    largest: int = LARGEST
-
-
-def evaluations(steps: int, points: int = 24) -> tuple[int, ...]:
-    """When to evaluate: 0, the last step, and between them closer together at the beginning.
-
-    >>> evaluations(100, 5)
-    (0, 4, 16, 36, 64, 100)
-    """
-    return tuple(sorted({round(steps * (k / points) ** 2) for k in range(points + 1)}))
-
-
-class Programs:
-    """The programs of one process, by task, structure and use; made when first needed."""
-
-    def __init__(self) -> None:
-        self._made: dict[Any, Program] = {}
-
-    def step(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
-        """The program that takes a block one step further."""
-        key = (id(task), specs.structure(rule), executor, "step")
-        if key not in self._made:
-            dims = (0, Inputs(0, 0, 0, 0, None), None)  # type: ignore[arg-type]
-            self._made[key] = Program(one_step(task, rule), dims, executor)
-        return self._made[key]
-
-    def evaluation(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
-        """The program that judges a block."""
-        key = (id(task), specs.structure(rule), executor, "evaluation")
-        if key not in self._made:
-            quick: Executor = "alone" if executor == "alone" else "traced"
-            self._made[key] = Program(one_evaluation(task, rule), (0, 0, 0, None, 0), quick)
-        return self._made[key]
-
-
-@dataclass
-class _Log:
-    """What has been seen of a block so far: one column of numbers per series and evaluation."""
-
-    died: np.ndarray[Any, np.dtype[np.int64]]
-    steps: dict[str, list[int]] = field(default_factory=dict)
-    values: dict[str, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
-
-    def add(self, name: str, step: int, values: Tensor) -> None:
-        self.steps.setdefault(name, []).append(step)
-        self.values.setdefault(name, []).append(values.double().numpy())
-
-    def series(self, i: int) -> dict[str, Series]:
-        """The series of one run; of a diverged run, up to the last point before it left the finite numbers."""
-        last = self.died[i] if self.died[i] >= 0 else np.iinfo(np.int64).max
-        found = {}
-        for name, steps in self.steps.items():
-            at, values = np.array(steps), np.array([column[i] for column in self.values[name]])
-            found[name] = Series(at[at <= last], values[at <= last])
-        return found
 
 
 def train(
-    task: Task, runs: Sequence[Run], settings: Settings, programs: Programs, progress: Progress | None = None
+    task: Task,
+    runs: Sequence[Run],
+    settings: Settings,
+    workshop: Workshop,
+    progress: Progress | None = None,
+    *,
+    start: Snapshot | None = None,
+    guard: Guard | None = None,
 ) -> list[Record]:
-    """Train runs of one structure together, single-threaded, and return a record for each, in order."""
-    began = time.perf_counter()
+    """Train runs of one kind together, single-threaded, to the end, and return a record for each, in order."""
+    with trained(task, runs, settings, workshop, progress, start=start, guard=guard) as block:
+        return block.records()
+
+
+@contextmanager
+def trained(
+    task: Task,
+    runs: Sequence[Run],
+    settings: Settings,
+    workshop: Workshop,
+    progress: Progress | None = None,
+    *,
+    start: Snapshot | None = None,
+    until: int | None = None,
+    guard: Guard | None = None,
+) -> Iterator[Block]:
+    """A block that has been trained from where it stood to some step.
+
+    Args:
+        task: what is trained.
+        runs: runs of one kind.
+        settings: how.
+        workshop: of this process.
+        progress: called with the number of run-steps done since its last call.
+        start: where the runs stand; left out, before their first step.
+        until: the last step, one at which runs are evaluated; left out, the end of the training.
+        guard: looks after the block.
+    """
+    until, guard = settings.steps if until is None else until, guard or Guard()
     with torch.no_grad(), single_threaded():
-        block = _Block(task, _rows(runs, settings), settings, programs)
-        for start, stop in zip(settings.evaluations, settings.evaluations[1:], strict=False):
-            block.advance(start, stop)
-            block.evaluate(stop)
+        block = Block(workshop.cast(task), runs, settings, workshop, start)
+        for stop in [e for e in settings.evaluations if block.step < e <= until]:
+            begin = block.step
+            block.advance(stop, guard)
+            block.evaluate()
             over = not bool(block.carry.alive.any())
             if progress:
-                progress(((settings.steps if over else stop) - start) * len(runs))
+                progress(((until if over else stop) - begin) * len(runs))
             if over:
                 break
-        judged = block.judge() if settings.judge else {}
-    seconds = (time.perf_counter() - began) / len(runs)
-    return [block.record(i, seconds, judged) for i in range(len(runs))]
-
-
-def _rows(runs: Sequence[Run], settings: Settings) -> Sequence[Run]:
-    """The runs of a block; a single one twice, where others have company: kernels for one run are others."""
-    return [*runs, *runs] if len(runs) == 1 < settings.largest else runs
+            if stop < until:
+                guard.look(block.snapshot)
+        yield block
 
 
 @contextmanager
@@ -141,51 +98,98 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Block:
+class Block:
     """The state of a block in training."""
 
-    def __init__(self, task: Task, runs: Sequence[Run], settings: Settings, programs: Programs) -> None:
-        self.task, self.runs, self.settings = task, runs, settings
+    def __init__(
+        self, cast: Cast, runs: Sequence[Run], settings: Settings, workshop: Workshop, start: Snapshot | None
+    ) -> None:
+        began = time.perf_counter()
+        self.count, rows = len(runs), _rows(len(runs), settings)
+        self.runs, self.settings = [runs[i] for i in rows], settings
+        self.members = [cast.member(run) for run in self.runs]
+        kind = cast.kind(runs[0], settings.batch)
+        self.task, self.batch = cast.variant(dict(kind.options)), kind.batch
         rule = runs[0].rule
-        self.step = programs.step(task, rule, settings.executor)
-        self.evaluation = programs.evaluation(task, rule, settings.executor)
-        self.columns = dict(task.parts.get("train", {}))
-        self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in runs])
-        self.numbers = Numbers(task, runs)
-        self.order = Order([run.seed for run in runs], task.size("train"), settings.batch)
-        self.carry = _start(task, runs, self.numbers)
-        self.log = _Log(np.full(len(runs), -1, dtype=np.int64))
+        self._step = workshop.step(self.task, rule, settings.executor)
+        self._evaluation = workshop.evaluation(self.task, rule, settings.executor)
+        self.columns = dict(self.task.parts.get("train", {}))
+        self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in self.runs])
+        self.numbers = Numbers(cast, self.runs)
+        samples = [member.sample for member in self.members]
+        seen = [None if s is None else s.train for s in samples]
+        self.order = Order([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
+        self.own = _own_columns(self.columns, samples)
+        room, h = workshop.room(self.task), self.numbers.between(0, 1)(0)
+        self.mask, self.per_example = room.masks(self.members), room.per_example
         self.frozen: dict[int, list[Tensor]] = {}
-        self.evaluate(0)
+        self.pending: list[Tensor] = []
+        self.seconds = np.zeros(len(self.runs))
+        if start is None:
+            self.step, self.log = 0, Log(np.full(len(self.runs), -1, dtype=np.int64))
+            self.carry = variables.started(room, self.members, h)
+            self.evaluate()
+        else:
+            self._go_on(start.take(rows), variables.restored(room, rule, h, start.take(rows).arrays))
+        self.stream = None if self.task.stream is None else Stream(self.task, self.batch, self.step)
+        self._spend(began)
 
-    def advance(self, start: int, stop: int) -> None:
-        """Take the steps from ``start`` to ``stop``; the last of them is measured."""
+    def _go_on(self, held: Snapshot, carry: Carry) -> None:
+        self.step, self.carry, self.log = held.step, carry, Log.of(held)
+        self.pending = list(torch.from_numpy(held.arrays["pending"].copy()).unbind(1))
+        self.seconds = held.arrays["seconds"].copy()
+        for i in np.flatnonzero(self.log.died >= 0):
+            self.frozen[int(i)] = [t[i].clone() for t in pytree.tree_leaves((carry.params, carry.buffers))]
+
+    def _spend(self, began: float) -> None:
+        """Share out the time since then."""
+        self.seconds += (time.perf_counter() - began) / self.count
+
+    def advance(self, stop: int, guard: Guard) -> None:
+        """Take the steps to ``stop``, the next evaluation; the last of them is measured."""
+        began = time.perf_counter()
+        start = max(e for e in self.settings.evaluations if e <= self.step)
         index, h = self.order.between(start, stop), self.numbers.between(start, stop)
         held, shape = pytree.tree_flatten(self.carry)
-        columns, losses = list(self.columns.values()), []
 
         def inputs(t: int) -> Inputs:
-            return Inputs(h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
+            given = (h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
+            return Inputs(*given, self.own, self.mask)
 
-        args = (self.carry, inputs(start), self.columns)
-        plain, measured = (self.step.bind(*args, without=n)[0] for n in (len(MEASURED), 0))
-        for t in range(start, stop):
+        def snapshot() -> Snapshot:
+            self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
+            return self.snapshot()
+
+        columns = self.columns
+        if self.stream is not None:  # the examples of a step are all that there is of the data
+            index = torch.arange(self.batch).expand(stop - start, len(self.runs), self.batch).contiguous()
+            columns = self.stream.next()
+        args = (self.carry, inputs(self.step), columns)
+        plain, measured = (self._step.bind(*args, without=n)[0] for n in (len(MEASURED), 0))
+        for t in range(self.step, stop):
             run = measured if t == stop - 1 else plain
-            after = run(*held, *_leaves(inputs(t)), *columns)
+            after = run(*held, *_leaves(inputs(t)), *columns.values())
             before, held, (train_loss, alive, *told) = held, after[: len(held)], after[len(held) :]
             if int(alive.sum()) + len(self.frozen) < len(self.runs):
                 self._freeze(t, before, alive)
-            losses.append(train_loss)
+            self.pending.append(train_loss)
+            self.step = t + 1
+            if self.step < stop:
+                guard.look(snapshot)
+                columns = columns if self.stream is None else self.stream.next()
         self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
-        self.log.add("train_loss", stop, torch.stack(losses, 1).double().mean(1))
+        self.log.add("train_loss", stop, torch.stack(self.pending, 1).double().mean(1))
+        self.pending = []
         for name, values in zip(MEASURED, told[: len(MEASURED)], strict=True):
             self.log.add(name, stop, values)
+        self._spend(began)
 
     def _freeze(self, step: int, before: list[Tensor], alive: Tensor) -> None:
         """Keep the last finite parameters and buffers of runs that have just left the finite numbers."""
+        variables = len(self.carry.params) + len(self.carry.buffers)
         for i in (~alive).nonzero().flatten().tolist():
             if i not in self.frozen:
-                self.frozen[i] = [t[i].clone() for t in before[: self._variables]]
+                self.frozen[i] = [t[i].clone() for t in before[:variables]]
                 self.log.died[i] = step
 
     def _with_frozen(self, carry: Carry) -> Carry:
@@ -195,90 +199,101 @@ class _Block:
                 whole[i] = own
         return carry
 
-    @property
-    def _variables(self) -> int:
-        return len(self.carry.params) + len(self.carry.buffers)
+    # --- evaluation -----------------------------------------------------------------------------------------
 
-    def evaluate(self, step: int) -> None:
-        """Note loss and score on the validation part."""
+    def evaluate(self) -> None:
+        """Note loss and score on the validation part, or on what a run has in its place."""
         for name, values in self._judged("validation").items():
-            self.log.add(f"validation_{name}", step, _means(values))
-
-    def judge(self) -> dict[str, Tensor]:
-        """Loss and score on the test part, for each run and, where they are, for each example."""
-        return {f"test_{name}": values for name, values in self._judged("test").items()}
+            self.log.add(f"validation_{name}", self.step, _means(values))
 
     def _judged(self, part: str) -> dict[str, Tensor]:
-        columns = dict(self.task.parts.get(part, {}))
-        size = _piece(columns, self.settings.largest)
-        found = self._on(columns, 0, size)
-        if size >= self.task.size(part):
+        """Loss and score on a part, for each run and, where they are, for each example."""
+        columns, rows = dict(self.task.parts.get(part, {})), None
+        folds = [member.sample.validation for member in self.members if member.sample is not None]
+        if part == "validation" and any(fold is not None for fold in folds):
+            columns, rows = self.columns, torch.from_numpy(np.stack([f for f in folds if f is not None]))
+        whole = self.task.size(part) if rows is None else rows.shape[1]
+        size = _piece(self.per_example, self.settings.largest)
+        found = self._on(columns, rows, 0, min(size, whole))
+        if size >= whole:
             return found
-        if any(
-            values.ndim == 1 for values in found.values()
-        ):  # not one number per example: of the whole part
-            return self._on(columns, 0, self.task.size(part))
-        pieces = [found, *(self._on(columns, i, i + size) for i in range(size, self.task.size(part), size))]
+        if any(values.ndim == 1 for values in found.values()):  # one number for the whole part
+            return self._on(columns, rows, 0, whole)
+        starts = range(size, whole, size)
+        pieces = [found, *(self._on(columns, rows, i, min(i + size, whole)) for i in starts)]
         return {name: torch.cat([piece[name] for piece in pieces], 1) for name in found}
 
-    def _on(self, columns: Batch, start: int, stop: int) -> dict[str, Tensor]:
+    def _on(self, columns: Batch, rows: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:
         """Loss and score on some examples, which every run is given as its own, as batches are."""
-        own = {k: c[start:stop].expand(len(self.runs), *c[start:stop].shape) for k, c in columns.items()}
-        found: dict[str, Tensor] = self.evaluation(
+        if rows is None:
+            own = {k: c[start:stop].expand(len(self.runs), *c[start:stop].shape) for k, c in columns.items()}
+        else:
+            own = {k: c[rows[:, start:stop]] for k, c in columns.items()}
+        found: dict[str, Tensor] = self._evaluation(
             self.carry, self.numbers.loss, self.seeds, torch.tensor(-1 - start), own
         )
         return found
 
-    def record(self, i: int, seconds: float, judged: dict[str, Tensor]) -> Record:
-        """What run ``i`` leaves."""
-        series, died = self.log.series(i), int(self.log.died[i])
-        numbers = {name: float(s.values[-1]) for name, s in series.items() if len(s.values)}
-        if died >= 0:
-            last = series["train_loss"].values
-            then = (
-                f"its last mean training loss was {last[-1]:.3g}" if len(last) else "from its first steps on"
-            )
-            sentence = f"left the finite numbers at step {died + 1}; {then}"
-            outcome = Outcome("diverged", died + 1, sentence, seconds, {})
-        else:
-            numbers.update({name: float(_means(values[i : i + 1])) for name, values in judged.items()})
-            outcome = Outcome("finished", self.settings.steps, "finished", seconds, numbers)
-        examples = {n: v[i].numpy().copy() for n, v in judged.items() if v.ndim > 1 and died < 0}
-        seen = {k: p[i].numpy().copy() for k, p in self.carry.params.items()} if self.settings.weights else {}
-        return Record(self.runs[i], outcome, series, examples, seen)
+    # --- what is left -----------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Where the runs stand."""
+        held = {**variables.arrays(self.carry, self.count), **self.log.arrays(self.count)}
+        held["seconds"] = self.seconds[: self.count].copy()
+        empty = torch.zeros(len(self.runs), 0)
+        pending = torch.stack(self.pending, 1) if self.pending else empty
+        held["pending"] = pending[: self.count].numpy().copy()
+        series = {name: np.array(at, dtype=np.int64) for name, at in self.log.steps.items()}
+        return Snapshot(tuple(self.runs[: self.count]), self.step, held, series)
+
+    def records(self) -> list[Record]:
+        """What the runs leave at the end."""
+        began = time.perf_counter()
+        judged = {f"test_{k}": v for k, v in self._judged("test").items()} if self.settings.judge else {}
+        self._spend(began)
+        snapshot = self.snapshot()
+        return [self._record(snapshot, i, judged) for i in range(self.count)]
+
+    def _record(self, snapshot: Snapshot, i: int, judged: dict[str, Tensor]) -> Record:
+        record = snapshot.record(i)
+        if self.settings.weights:
+            own = self.members[i].task.init(0).params
+            kept = {name: cut(w, tuple(own[name].shape)).copy() for name, w in snapshot.weights(i).items()}
+            record = replace(record, weights=kept)
+        if record.outcome.diverged:
+            return record
+        scores = {name: float(_means(values[i : i + 1])) for name, values in judged.items()}
+        outcome = replace(record.outcome, numbers={**record.outcome.numbers, **scores})
+        each = {name: values[i].numpy().copy() for name, values in judged.items() if values.ndim > 1}
+        return replace(record, outcome=outcome, examples=each)
 
 
 def _leaves(given: Inputs) -> tuple[Tensor, ...]:
     """The tensors of the inputs in the order in which they are flattened."""
-    return (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
+    first = (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
+    return (*first, *given.own.values(), *given.mask.values())
+
+
+def _rows(count: int, settings: Settings) -> list[int]:
+    """The rows of a block; a single run twice, where others have company: kernels for one run are others."""
+    return [0, 0] if count == 1 < settings.largest else list(range(count))
+
+
+def _own_columns(columns: Batch, samples: Sequence[Any]) -> Batch:
+    """The columns that differ from run to run, [runs, examples, …]."""
+    names = sorted({name for sample in samples if sample is not None for name in sample.columns})
+    return {
+        name: torch.stack(
+            [columns[name] if s is None else s.columns.get(name, columns[name]) for s in samples]
+        )
+        for name in names
+    }
 
 
 def _means(values: Tensor) -> Tensor:
     return values.double().mean(1) if values.ndim > 1 else values.double()
 
 
-def _piece(columns: Batch, runs: int, most: int = 1 << 24) -> int:
-    """How many examples to evaluate at once, so that a block's activations stay within memory."""
-    width = max((column[0].numel() for column in columns.values()), default=1)
-    return max(1, most // (runs * max(1, width)))
-
-
-def _start(task: Task, runs: Sequence[Run], numbers: Numbers) -> Carry:
-    """The variables of all runs, stacked; runs with one seed start alike."""
-    made = {seed: task.init(seed) for seed in {run.seed for run in runs}}
-    rows = [made[run.seed] for run in runs]
-    params = {k: torch.stack([row.params[k] for row in rows]) for k in rows[0].params}
-    buffers = {k: torch.stack([row.buffers[k] for row in rows]) for k in rows[0].buffers}
-    first = numbers.between(0, 1)(0)
-    states = [
-        rules.init(run.rule, {k: p[i] for k, p in params.items()}, {k: v[i] for k, v in first.items()})
-        for i, run in enumerate(runs)
-    ]
-    state = State(
-        {
-            k: {s: torch.stack([one.params[k][s] for one in states]) for s in states[0].params[k]}
-            for k in params
-        },
-        {s: torch.stack([one.tree[s] for one in states]) for s in states[0].tree},
-    )
-    return Carry(params, buffers, state, torch.ones(len(runs), dtype=torch.bool))
+def _piece(per_example: int, runs: int, most: int = 1 << 24) -> int:
+    """How many examples to evaluate at once, so that what a block computes stays within memory."""
+    return max(1, most // (runs * per_example))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,21 @@ import torch
 from torch import Tensor
 
 from .. import rng, schedules, specs
+from ..errors import BadTask
 from ..specs import Run
-from ..tasks.base import Task
+from ..tasks.base import Batch, Task
+from .members import MODEL, Cast
 
 
 class Numbers:
     """The hyperparameters of all runs, as data: [runs] in float64, for each step."""
 
-    def __init__(self, task: Task, runs: Sequence[Run]) -> None:
+    def __init__(self, cast: Cast, runs: Sequence[Run]) -> None:
         self.of_rules = [dict(specs.flatten(run.rule)) for run in runs]
-        of_loss = [{**task.numbers, **run.loss} for run in runs]
-        self.loss = {name: _column([row[name] for row in of_loss]) for name in task.numbers}
+        given = [cast.numbers(run) for run in runs]
+        own = {name: value for name, value in cast.task.numbers.items() if not name.startswith(MODEL)}
+        of_task = [{**own, **numbers} for numbers in given]
+        self.loss = {name: _column([row[name] for row in of_task]) for name in of_task[0]}
         self.fixed, self.scheduled = {}, []
         for path in self.of_rules[0]:
             column = [row[path] for row in self.of_rules]
@@ -44,10 +48,24 @@ def _column(values: Sequence[Any]) -> Tensor:
 
 
 class Order:
-    """Which examples each run sees at each step: every epoch a new permutation, cut into batches without gaps."""
+    """Which examples each run sees at each step: every epoch a new permutation, cut into batches without gaps.
 
-    def __init__(self, seeds: Sequence[int], examples: int, batch: int) -> None:
+    Args:
+        seeds: of the runs.
+        examples: how many examples each run has.
+        batch: how many it sees at a step.
+        rows: for each run the rows of the columns that are its examples; None for all.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        examples: int,
+        batch: int,
+        rows: Sequence[np.ndarray[Any, Any] | None] = (),
+    ) -> None:
         self.seeds, self.examples, self.batch = seeds, examples, min(batch, examples)
+        self.rows = list(rows) or [None] * len(seeds)
         self._epochs: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
 
     def between(self, start: int, stop: int) -> Tensor:
@@ -57,7 +75,9 @@ class Order:
         first, last = start * self.batch // self.examples, (stop * self.batch - 1) // self.examples
         self._epochs = {key: order for key, order in self._epochs.items() if key[1] >= first}
         drawn = {seed: self._stretch(seed, first, last, start, stop) for seed in set(self.seeds)}
-        return torch.from_numpy(np.stack([drawn[seed] for seed in self.seeds], 1))
+        both = zip(self.seeds, self.rows, strict=True)
+        chosen = [drawn[seed] if rows is None else rows[drawn[seed]] for seed, rows in both]
+        return torch.from_numpy(np.stack(chosen, 1))
 
     def _stretch(self, seed: int, first: int, last: int, start: int, stop: int) -> np.ndarray[Any, Any]:
         for epoch in range(first, last + 1):
@@ -66,3 +86,39 @@ class Order:
         joined = np.concatenate([self._epochs[seed, epoch] for epoch in range(first, last + 1)])
         offset = start * self.batch - first * self.examples
         return joined[offset : offset + (stop - start) * self.batch].reshape(stop - start, self.batch)
+
+
+class Stream:
+    """Training data that is seen once, in order: at each step the next examples, the same for all runs.
+
+    Args:
+        task: the task whose stream it is.
+        batch: examples at a step.
+        start: the steps that were done before.
+    """
+
+    def __init__(self, task: Task, batch: int, start: int) -> None:
+        assert task.stream is not None
+        self.name, self.batch = task.name, batch
+        self._held: list[Batch] = []
+        self._source: Iterator[Batch] = task.stream()
+        for _ in range(start):
+            self.next()
+
+    def next(self) -> Batch:
+        """The examples of one step."""
+        while sum(map(_length, self._held)) < self.batch:
+            piece = next(self._source, None)
+            if piece is None:
+                raise BadTask(
+                    f"the training data of {self.name} ended before the training did: it is seen once, so ask for "
+                    "fewer steps, or for smaller batches"
+                )
+            self._held.append(piece)
+        whole = {name: torch.cat([piece[name] for piece in self._held]) for name in self._held[0]}
+        self._held = [{name: column[self.batch :] for name, column in whole.items()}]
+        return {name: column[: self.batch] for name, column in whole.items()}
+
+
+def _length(piece: Batch) -> int:
+    return len(next(iter(piece.values())))

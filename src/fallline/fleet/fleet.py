@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import rules, specs
-from ..errors import BadTask, BadValue
+from ..errors import BadTask, BadValue, NotFound, nearest
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Task
-from .block import Settings, evaluations
-from .plan import Choice, choose, jobs
+from .keep import Keep
+from .members import MODEL, Cast, Kind
+from .plan import Job, jobs, told
 from .pool import Pool, cores
+from .pruning import Policy, pruned
+from .settings import Settings, evaluations
+from .snapshot import Snapshot
+from .trial import Choice, choose, fitted
 
 Progress = Callable[[int], None]
+Standing = tuple[Snapshot, int]
+Variant = tuple[int, tuple[tuple[str, Any], ...]]
 SMALL = 20_000
 """Run-steps below which starting worker processes costs more than it saves."""
 
@@ -27,37 +34,114 @@ class Fleet:
         tasks: the tasks.
         workers: processes; left out, one per core.
         executor: auto, traced, compiled or alone.
+        steps: of the longest runs, by which it is known whether compiling pays; left out, it does not.
+        keep: where blocks in training are saved from time to time; left out, nowhere.
+        plan: what :meth:`plan` told about an earlier fleet of these tasks, whose choices are taken over.
     """
 
-    def __init__(self, tasks: Sequence[Task], *, workers: int | None = None, executor: str = "auto") -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        workers: int | None = None,
+        executor: str = "auto",
+        steps: int = 0,
+        keep: Keep | None = None,
+        plan: Mapping[str, Any] | None = None,
+    ) -> None:
         if executor not in ("auto", "traced", "compiled", "alone"):
             raise BadValue(f"executor must be auto, traced, compiled or alone, got {executor!r}")
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
             raise BadValue(f"workers must be a whole number, 0 to train in this process, got {workers!r}")
-        self.tasks = list(tasks)
-        self.choices: list[Choice] = [choose(task, executor) for task in self.tasks]
-        self.pool = Pool(self.tasks, cores() if workers is None else workers)
+        self.tasks, self.executor, self.steps = list(tasks), executor, steps
+        self._casts = [Cast(task) for task in self.tasks]
+        self.choices: dict[Variant, Choice] = _recalled(plan or {}, self.tasks)
+        self.workers = cores() if workers is None else workers
+        for task in range(len(self.tasks)):
+            self._choice((task, ()))
+        self.pool = Pool(self.tasks, self.workers, keep)
+
+    def _choice(self, variant: Variant) -> Choice:
+        task, options = variant
+        if variant not in self.choices:
+            own = self._casts[task].variant(dict(options))
+            choice, workers = fitted(choose(own, self.executor, self.steps), max(1, self.workers), own.name)
+            self.workers = min(self.workers, workers)
+            self.choices[variant] = choice
+        return self.choices[variant]
 
     def train(
-        self, asked: Sequence[tuple[int, Run]], settings: Settings, progress: Progress | None = None
+        self,
+        asked: Sequence[tuple[int, Run]],
+        settings: Settings,
+        progress: Progress | None = None,
+        standing: Mapping[int, Standing] | None = None,
     ) -> Iterator[tuple[list[int], list[Record]]]:
-        """Train runs, each with the number of its task; give back positions and records as blocks are done."""
+        """Train runs to the end; give back positions and records as blocks are done.
+
+        Args:
+            asked: runs, each with the number of its task.
+            settings: how.
+            progress: called with the number of run-steps done since its last call.
+            standing: where runs stand that are not at their beginning, by position: a snapshot and the row in it.
+        """
+        for job, content in self._run(asked, settings, progress, standing or {}, None):
+            assert isinstance(content, list)
+            yield list(job.positions), content
+
+    def advance(
+        self,
+        asked: Sequence[tuple[int, Run]],
+        settings: Settings,
+        until: int,
+        progress: Progress | None = None,
+        standing: Mapping[int, Standing] | None = None,
+    ) -> list[Standing]:
+        """Train runs to one of the steps at which they are evaluated; where each of them stands then."""
+        found: dict[int, Standing] = {}
+        for job, content in self._run(asked, settings, progress, standing or {}, until):
+            assert isinstance(content, Snapshot)
+            found.update({position: (content, row) for row, position in enumerate(job.positions)})
+        return [found[i] for i in range(len(asked))]
+
+    def _run(
+        self,
+        asked: Sequence[tuple[int, Run]],
+        settings: Settings,
+        progress: Progress | None,
+        standing: Mapping[int, Standing],
+        until: int | None,
+    ) -> Iterator[tuple[Job, list[Record] | Snapshot]]:
+        made, _ = self._jobs(asked, settings, standing, until)
+        return self.pool.run(made, [run for _, run in asked], settings, progress or (lambda n: None))
+
+    def _jobs(
+        self,
+        asked: Sequence[tuple[int, Run]],
+        settings: Settings,
+        standing: Mapping[int, Standing],
+        until: int | None,
+    ) -> tuple[list[Job], list[Kind]]:
         for task, run in asked:
             _check(self.tasks[task], run)
-        runs = [run for _, run in asked]
-        for job, records in self.pool.run(
-            jobs(asked, self.choices), runs, settings, progress or (lambda n: None)
-        ):
-            yield list(job.positions), records
+        kinds = [self._casts[task].kind(run, settings.batch) for task, run in asked]
+        for (task, _), kind in zip(asked, kinds, strict=True):
+            self._choice((task, kind.options))
+        return jobs(asked, kinds, self.choices, standing, until), kinds
+
+    def forecast(self, asked: Sequence[tuple[int, Run]], settings: Settings) -> list[dict[str, Any]]:
+        """What training these runs would be, before it starts: a row of plain data for each kind of run."""
+        made, kinds = self._jobs(asked, settings, {}, None)
+        return told(made, kinds, [task.name for task in self.tasks], settings.steps)
 
     def plan(self) -> dict[str, Any]:
         """How this fleet executes, as plain data for the provenance."""
-        return {
-            "workers": len(self.pool),
-            "tasks": {
-                task.name: choice.plain() for task, choice in zip(self.tasks, self.choices, strict=True)
-            },
-        }
+        tasks: dict[str, Any] = {task.name: self.choices[i, ()].plain() for i, task in enumerate(self.tasks)}
+        for (i, options), choice in self.choices.items():
+            if options:
+                own = tasks[self.tasks[i].name].setdefault("variants", [])
+                own.append({"options": dict(options), **choice.plain()})
+        return {"workers": len(self.pool), "tasks": tasks, "events": list(self.pool.events)}
 
     def __enter__(self) -> Fleet:
         return self
@@ -66,22 +150,46 @@ class Fleet:
         self.pool.close()
 
 
+def _recalled(plan: Mapping[str, Any], tasks: Sequence[Task]) -> dict[Variant, Choice]:
+    """The choices that a plan tells of."""
+    found: dict[Variant, Choice] = {}
+    for i, task in enumerate(tasks):
+        if task.name in plan.get("tasks", {}):
+            own = plan["tasks"][task.name]
+            for data in ({**own, "options": {}}, *own.get("variants", [])):
+                found[i, tuple(sorted(data["options"].items()))] = Choice.rebuild(data)
+    return found
+
+
 def _check(task: Task, run: Run) -> None:
     if not isinstance(run, Run):
         raise BadValue(f"runs must be made by fl.Run(rule=…, seed=…), got {run!r}")
     rules.check_trains(run.rule)
-    unknown = set(run.loss) - set(task.numbers)
+    of_loss = {name: value for name, value in task.numbers.items() if not name.startswith(MODEL)}
+    unknown = set(run.loss) - set(of_loss)
     if unknown:
-        raise BadValue(
-            f"the loss of {task.name} has no number {sorted(unknown)}; it has {sorted(task.numbers)}"
-        )
-    for path, value in {**task.numbers, **run.loss}.items():
+        raise BadValue(f"the loss of {task.name} has no number {sorted(unknown)}; it has {sorted(of_loss)}")
+    _check_model(task, run)
+    for path, value in {**of_loss, **run.loss}.items():
         if isinstance(value, (specs.Axis, specs.Schedule)):
             raise BadValue(
                 f"the loss number {path}={value!r} must be given a value in each run: Run(loss={{{path!r}: …}})"
             )
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise BadValue(f"the loss number {path} of a run must be a finite number, got {value!r}")
+
+
+def _check_model(task: Task, run: Run) -> None:
+    numbers = [name.removeprefix(MODEL) for name in task.numbers if name.startswith(MODEL)]
+    for name, value in run.model.items():
+        if name not in task.options and name not in numbers:
+            known = [*task.options, *numbers]
+            what = nearest(name, known) if known else "its factory takes no arguments, and it has no dropout"
+            raise NotFound(f"the model of {task.name} has no option or number {name!r}; {what}")
+        if name in numbers and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise BadValue(f"the model's number {name} of a run must be a number, got {value!r}")
+        if name in numbers and not 0 <= value <= 1:
+            raise BadValue(f"the model's {name} is a probability, from 0 to 1, got {value!r}")
 
 
 def settings_for(
@@ -103,6 +211,7 @@ def run(
     weights: bool = False,
     workers: int | None = None,
     executor: str = "auto",
+    prune: Policy | None = None,
     progress: Progress | None = None,
 ) -> list[Record]:
     """Train runs together and return a record for each, in their order.
@@ -119,6 +228,7 @@ def run(
         weights: whether to keep each run's final parameters in its record.
         workers: processes, 0 for this one; left out, one per core where that pays.
         executor: auto, traced, compiled or alone.
+        prune: which runs are given up early, such as ``fl.fleet.halving(eta=3, first=100)``; left out, none.
         progress: called with the number of run-steps done since its last call.
 
     >>> from fallline import rules, tasks
@@ -133,8 +243,10 @@ def run(
     settings = settings_for([task], steps, batch, judge=True, weights=weights)
     if workers is None and steps * len(runs) <= SMALL:
         workers = 0
-    found: dict[int, Record] = {}
-    with Fleet([task], workers=workers, executor=executor) as fleet:
-        for positions, records in fleet.train([(0, run) for run in runs], settings, progress):
+    asked, found = [(0, run) for run in runs], dict[int, Record]()
+    with Fleet([task], workers=workers, executor=executor, steps=steps) as fleet:
+        if prune is not None:
+            return pruned(fleet, asked, settings, prune, progress).records
+        for positions, records in fleet.train(asked, settings, progress):
             found.update(zip(positions, records, strict=True))
     return [found[i] for i in range(len(runs))]

@@ -1,103 +1,107 @@
-"""Which runs share a program, how large the blocks are, and how a task's blocks are executed."""
+"""Which runs share a program, and how large the blocks are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from .. import rules, specs
-from ..errors import FalllineError
-from ..records import Record
 from ..specs import Run
-from ..tasks.base import Task
-from .block import LARGEST, Programs, Settings, train
-from .programs import Executor
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How a task's blocks are executed, and why."""
-
-    executor: Executor
-    largest: int
-    reason: str
-
-    def plain(self) -> dict[str, Any]:
-        """For the provenance."""
-        return {"executor": self.executor, "largest_block": self.largest, "reason": self.reason}
+from .members import Kind
+from .settings import Settings
+from .snapshot import Snapshot, joined
+from .trial import Choice
 
 
 @dataclass(frozen=True)
 class Job:
-    """A block of runs of one task and one structure, by their positions among all runs that were asked for."""
+    """A block of runs of one task and one kind, by their positions among all runs that were asked for.
+
+    Args:
+        task: the number of the task.
+        positions: of the runs.
+        choice: how they are executed.
+        start: where they stand, a row for each; None before their first step.
+        until: the step to go to; None for the end, with records.
+    """
 
     task: int
     positions: tuple[int, ...]
     choice: Choice
+    start: Snapshot | None = None
+    until: int | None = None
+
+    @property
+    def told(self) -> str:
+        """How many runs, in words."""
+        return "1 run" if len(self.positions) == 1 else f"{len(self.positions)} runs"
 
     def settings(self, asked: Settings) -> Settings:
         """The settings of this block."""
         return replace(asked, executor=self.choice.executor, largest=self.choice.largest)
 
-
-def choose(task: Task, executor: str = "auto") -> Choice:
-    """Try some runs for a step, batched and alone: batch where both give the same numbers."""
-    task.check()
-    if executor != "auto":
-        return Choice(executor, 1 if executor == "alone" else _largest(task), "asked for")  # type: ignore[arg-type]
-    runs = [Run(rules.sgd(lr=1e-3), seed=seed, loss=task.first_numbers()) for seed in (0, 1, 0)]
-    settings = Settings(1, task.batch, (0, 1), weights=True)
-    try:
-        batched = train(task, runs, settings, Programs())
-    except FalllineError:
-        raise
-    except Exception as error:
-        return Choice(
-            "alone", 1, f"the model cannot be batched, so each run trains alone: {_first_line(error)}"
-        )
-    alone = train(task, runs[:2], replace(settings, executor="alone", largest=1), Programs())
-    for one, other in zip(batched, alone, strict=False):
-        for name in one.weights:
-            if not np.allclose(one.weights[name], other.weights[name], 1e-3, 1e-5):
-                return Choice(
-                    "alone", 1, f"batched and alone, {name} differs after one step, so each run trains alone"
-                )
-    reason = "batched and alone agree on a first step"
-    if not _same(batched[0], batched[2]):
-        reason += "; the last digits of a run depend on its place in a block, as a kernel here rounds by it"
-    return Choice("traced", _largest(task), reason)
+    def cut(self, size: int) -> list[Job]:
+        """This job in pieces of at most ``size`` runs, nearly equal."""
+        count = math.ceil(len(self.positions) / size)
+        each = math.ceil(len(self.positions) / count)
+        pieces = [range(i, min(i + each, len(self.positions))) for i in range(0, len(self.positions), each)]
+        return [
+            replace(
+                self,
+                positions=tuple(self.positions[i] for i in rows),
+                start=None if self.start is None else self.start.take(rows),
+            )
+            for rows in pieces
+        ]
 
 
-def _same(one: Record, other: Record) -> bool:
-    """Whether two runs ended with the same weights and the same series, bit for bit."""
-    weights = (one.weights[name].tobytes() == other.weights[name].tobytes() for name in one.weights)
-    return one.series == other.series and all(weights)
+def jobs(
+    asked: Sequence[tuple[int, Run]],
+    kinds: Sequence[Kind],
+    choices: Mapping[tuple[int, Any], Choice],
+    standing: Mapping[int, tuple[Snapshot, int]],
+    until: int | None = None,
+) -> list[Job]:
+    """Group runs by task and kind, and by the step where they stand, into blocks of nearly equal size, longest first.
 
-
-def _largest(task: Task) -> int:
-    """Fewer runs in a block the larger the model, so that a block stays near the cache."""
-    parameters = sum(p.numel() for p in task.init(0).params.values())
-    return max(1, min(LARGEST, LARGEST * 10_000 // max(parameters, 1)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-def jobs(asked: Sequence[tuple[int, Run]], choices: Sequence[Choice]) -> list[Job]:
-    """Group runs by task and structure into blocks of nearly equal size, the longest first."""
-    groups: dict[tuple[int, str], list[int]] = {}
-    for position, (task, run) in enumerate(asked):
-        groups.setdefault((task, specs.structure(run.rule)), []).append(position)
-    made = []
-    for (task, _), positions in groups.items():
-        count = math.ceil(len(positions) / choices[task].largest)
-        size = math.ceil(len(positions) / count)
-        made += [
-            Job(task, tuple(positions[i : i + size]), choices[task]) for i in range(0, len(positions), size)
-        ]  # fmt: skip
+    Args:
+        asked: runs, each with the number of its task.
+        kinds: of the runs.
+        choices: by the number of a task and the options of its variant.
+        standing: by position, a snapshot and the row in it, for runs that go on.
+        until: the step to go to; left out, the end.
+    """
+    groups: dict[Any, list[int]] = {}
+    for position, (task, _) in enumerate(asked):
+        step = standing[position][0].step if position in standing else 0
+        groups.setdefault((task, kinds[position], step), []).append(position)
+    made: list[Job] = []
+    for (task, kind, _), positions in groups.items():
+        start = None
+        if positions[0] in standing:
+            rows = [held.take([row]) for held, row in (standing[i] for i in positions)]
+            start = joined(rows).renamed([asked[i][1] for i in positions])
+        choice = choices[task, kind.options]
+        made += Job(task, tuple(positions), choice, start, until).cut(choice.largest)
     return sorted(made, key=lambda job: -len(job.positions))
+
+
+def told(
+    made: Sequence[Job], kinds: Sequence[Kind], names: Sequence[str], steps: int
+) -> list[dict[str, Any]]:
+    """What the jobs are, as plain data: a row for each kind of run, with what it takes as far as it was measured."""
+    groups: dict[Any, list[Job]] = {}
+    for job in made:
+        groups.setdefault((job.task, kinds[job.positions[0]]), []).append(job)
+    rows = []
+    for (task, kind), own in groups.items():
+        choice, runs = own[0].choice, sum(len(job.positions) for job in own)
+        largest = max(len(job.positions) for job in own)
+        rows.append({
+            "task": names[task], "rule": kind.structure, "options": dict(kind.options), "batch": kind.batch,
+            "runs": runs, "blocks": len(own), "largest_block": largest, "executor": choice.executor,
+            "reason": choice.reason, "bytes": choice.memory * largest,
+            "core_seconds": choice.step * runs * steps, "positions": sorted(p for job in own for p in job.positions),
+        })  # fmt: skip
+    return rows

@@ -1,30 +1,32 @@
 """One single-threaded worker process per core, each training one block of runs at a time.
 
-Workers are forked, so a task may be anything that Python can hold (a lambda, a model from a notebook); only runs
-and records travel through pipes. Where processes cannot be forked, blocks train in this process.
+Where processes cannot be forked, or none are asked for, blocks train in this process, one after another.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from dataclasses import replace
+from multiprocessing import util
 
-import torch
-
-from ..errors import FalllineError, WorkerLost
+from ..errors import WorkerLost
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Task
-from .block import Programs, Settings, train
+from .guard import Guard, Stopped
+from .keep import Keep
 from .plan import Job
+from .settings import Settings
+from .snapshot import Snapshot
+from .worker import Message, OutOfMemory, Progress, Worker, done, is_memory, orphaned, ready, told
+from .workshop import Workshop
 
-Progress = Callable[[int], None]
+Left = tuple[Job, list[Record] | Snapshot]
+"""A job, and what its block left."""
 
 
 def cores() -> int:
@@ -43,51 +45,45 @@ class Pool:
     Args:
         tasks: the tasks, known to the workers by their number.
         workers: how many processes; 0 trains in this process.
+        keep: where blocks in training are saved from time to time; None where they are not.
     """
 
-    def __init__(self, tasks: Sequence[Task], workers: int) -> None:
-        self.tasks, self._programs = tasks, Programs()
-        self._workers: list[_Worker] = []
+    def __init__(self, tasks: Sequence[Task], workers: int, keep: Keep | None = None) -> None:
+        self.tasks, self.keep, self._workshop = tasks, keep, Workshop()
+        self.events: list[str] = []
+        self._most: dict[int, int] = {}
+        self._owner = os.getpid()
+        self._stop = multiprocessing.RawValue("b", 0)  # shared with the workers
+        self._workers: list[Worker] = []
+        # for a pool that is never closed: at exit, before multiprocessing waits for workers that heed no SIGTERM
+        util.Finalize(self, _end, args=(self._workers, self._owner), exitpriority=10)
         for _ in range(workers if can_fork() else 0):
-            self._workers.append(_Worker(tasks, [w.pipe for w in self._workers]))
+            self._workers.append(self._worker())
 
     def __len__(self) -> int:
         return max(1, len(self._workers))
 
+    def stop(self) -> None:
+        """Ask all blocks to save themselves after the step that they are at, and to end; safe in a signal handler."""
+        self._stop.value = 1
+
     def run(
         self, jobs: Sequence[Job], runs: Sequence[Run], settings: Settings, progress: Progress
-    ) -> Iterator[tuple[Job, list[Record]]]:
-        """Train the jobs, each as soon as a worker is free, and give back records as blocks are done."""
-        if self._workers:
-            yield from self._shared_out(jobs, runs, settings, progress)
-            return
-        for job in jobs:
-            wanted = [runs[i] for i in job.positions]
-            yield job, train(self.tasks[job.task], wanted, job.settings(settings), self._programs, progress)
+    ) -> Iterator[Left]:
+        """Do the jobs, each as soon as a worker is free, and give back what a block leaves when it is done.
 
-    def _shared_out(
-        self, jobs: Sequence[Job], runs: Sequence[Run], settings: Settings, progress: Progress
-    ) -> Iterator[tuple[Job, list[Record]]]:
-        waiting = list(reversed(jobs))
-        busy: dict[_Worker, Job] = {}
-        while waiting or busy:
-            for worker in self._workers:
-                if worker not in busy and waiting:
-                    job = waiting.pop()
-                    worker.start(job, [runs[i] for i in job.positions], job.settings(settings))
-                    busy[worker] = job
-            for worker in _ready(list(busy)):
-                kind, content = worker.receive(busy[worker])
-                if kind == "progress":
-                    progress(content)
-                else:
-                    yield busy.pop(worker), content
+        Raises:
+            Stopped: after :meth:`stop`, once every block is saved.
+        """
+        waiting = [piece for job in reversed(jobs) for piece in self._fitting(job)]
+        if self._workers:
+            yield from self._shared_out(waiting, runs, settings, progress)
+        else:
+            yield from self._here(waiting, runs, settings, progress)
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
-        for worker in self._workers:
-            worker.close()
-        self._workers = []
+        _end(self._workers, self._owner)
 
     def __enter__(self) -> Pool:
         return self
@@ -95,82 +91,129 @@ class Pool:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _message(self, job: Job, runs: Sequence[Run], settings: Settings) -> Message:
+        return job.task, [runs[i] for i in job.positions], job.settings(settings), job.start, job.until
 
-def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
-    """The workers that have something to say, or have ended."""
-    by_object = {thing: worker for worker in workers for thing in (worker.pipe, worker.process.sentinel)}
-    return list(dict.fromkeys(by_object[thing] for thing in wait(list(by_object))))  # type: ignore[index]
+    def _guard(self, runs: Sequence[Run], tell: Callable[[str], None]) -> Guard:
+        if self.keep is None:
+            return Guard(stop=self._asked)
+        return Guard(self.keep.saver(runs, tell), self.keep.every, self._asked)
 
+    def _asked(self) -> bool:
+        """Whether to stop; a worker without its parent ends at once, as another process may go on with the study."""
+        if orphaned(self._owner):
+            os._exit(1)
+        return bool(self._stop.value)
 
-class _Worker:
-    """One process and the pipe to it."""
+    def _told(self, event: str) -> None:
+        self.events += [] if event in self.events else [event]
 
-    def __init__(self, tasks: Sequence[Task], others: Sequence[Connection]) -> None:
-        context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe()
-        inherited = [*others, self.pipe]
-        self.process = context.Process(target=_serve, args=(theirs, inherited, tasks), daemon=True)
-        self.process.start()
-        theirs.close()
+    # --- in this process --------------------------------------------------------------------------------------
 
-    def start(self, job: Job, runs: list[Run], settings: Settings) -> None:
-        self._send((job.task, runs, settings), job)
+    def _here(
+        self, waiting: list[Job], runs: Sequence[Run], settings: Settings, progress: Progress
+    ) -> Iterator[Left]:
+        while waiting:
+            if self._stop.value:
+                raise Stopped
+            job, reported = waiting.pop(), [0]
 
-    def _send(self, message: Any, job: Job) -> None:
+            def report(n: int, reported: list[int] = reported) -> None:
+                reported[0] += n
+                progress(n)
+
+            message = self._message(job, runs, settings)
+            try:
+                left = done(self.tasks, message, self._workshop, self._guard(message[1], self._told), report)
+            except Exception as error:
+                if len(job.positions) == 1 or not is_memory(told(error)):
+                    raise
+            else:
+                yield job, left
+                continue
+            waiting, kept = self._smaller(job, message[1], waiting)  # here, where the failed block is let go
+            progress(kept - reported[0])
+
+    # --- in workers -------------------------------------------------------------------------------------------
+
+    def _worker(self) -> Worker:
+        return Worker(self.tasks, self._guard, [w.pipe for w in self._workers])
+
+    def _shared_out(
+        self, waiting: list[Job], runs: Sequence[Run], settings: Settings, progress: Progress
+    ) -> Iterator[Left]:
+        busy: dict[Worker, Job] = {}
+        while busy or (waiting and not self._stop.value):
+            for worker in list(self._workers):
+                if worker not in busy and waiting and not self._stop.value:
+                    job = waiting.pop()
+                    busy[self._started(worker, job, self._message(job, runs, settings))] = job
+            for worker in ready(list(busy)):
+                try:
+                    kind, content = worker.receive(busy[worker])
+                except OutOfMemory as lost:
+                    job = busy.pop(worker)
+                    self._make_room(worker, job, lost)
+                    waiting, kept = self._smaller(job, [runs[i] for i in job.positions], waiting)
+                    progress(kept - worker.reported)
+                    continue
+                if kind == "progress":
+                    progress(content)
+                elif kind == "event":
+                    self._told(content)
+                elif kind == "stopped":
+                    busy.pop(worker)
+                else:
+                    yield busy.pop(worker), content
+        if self._stop.value:
+            raise Stopped
+
+    def _started(self, worker: Worker, job: Job, message: Message) -> Worker:
+        """The worker that was given the block: this one, or another where this one ended while it had nothing to do."""
         try:
-            self.pipe.send(message)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise self._lost(job) from error
+            worker.start(job, message)
+        except WorkerLost:
+            worker = self._replaced(worker)
+            worker.start(job, message)
+        return worker
 
-    def receive(self, job: Job) -> tuple[str, Any]:
-        try:
-            kind, content = self.pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise self._lost(job) from error
-        if kind == "error":
-            failed, what, trace = content
-            if isinstance(failed, FalllineError):
-                raise failed
-            lost = WorkerLost(f"a worker failed while it trained {len(job.positions)} runs: {what}")
-            lost.add_note(trace)
+    def _replaced(self, worker: Worker) -> Worker:
+        worker.close()
+        self._workers.remove(worker)
+        self._workers.append(self._worker())
+        return self._workers[-1]
+
+    # --- out of memory ----------------------------------------------------------------------------------------
+
+    def _make_room(self, worker: Worker, job: Job, lost: OutOfMemory) -> None:
+        """Have as many workers as before; one fewer where not even one run fits beside the others."""
+        if len(job.positions) > 1:
+            if not worker.process.is_alive():
+                self._replaced(worker)
+        elif len(self._workers) > 1:
+            worker.close()
+            self._workers.remove(worker)
+            self._told(f"memory ran out for a block of 1 run, so {len(self._workers)} trained at a time")
+        else:
             raise lost
-        return kind, content
 
-    def _lost(self, job: Job) -> WorkerLost:
-        self.process.join(timeout=10)
-        code = self.process.exitcode
-        how = (
-            f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
-        )
-        return WorkerLost(
-            f"a worker process {how} while it trained {len(job.positions)} runs; if memory ran out, ask for fewer "
-            "workers with workers=1"
-        )
+    def _smaller(self, job: Job, runs: Sequence[Run], waiting: Sequence[Job]) -> tuple[list[Job], int]:
+        """What is to be done from here on, in blocks of half the size, and how many run-steps of this one are kept."""
+        count = len(job.positions)
+        if count > 1:
+            self._most[job.task] = size = min(math.ceil(count / 2), self._most.get(job.task, count))
+            self._told(f"memory ran out for {count} runs in a block, so {size} trained at once")
+        saved = None if self.keep is None else self.keep.last(runs)
+        begun, kept = 0 if job.start is None else job.start.step, 0
+        if saved is not None and saved.step > begun:
+            job, kept = replace(job, start=saved.renamed(runs)), (saved.step - begun) * count
+        return [piece for other in (*waiting, job) for piece in self._fitting(other)], kept
 
-    def close(self) -> None:
-        self.pipe.close()
-        self.process.terminate()
-        self.process.join()
-        self.process.close()
+    def _fitting(self, job: Job) -> list[Job]:
+        return job.cut(self._most.get(job.task, len(job.positions)))
 
 
-def _serve(pipe: Connection, inherited: Sequence[Connection], tasks: Sequence[Task]) -> None:
-    """What a worker does: receive a block, train it, send its records; end when the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for other in inherited:
-        other.close()
-    torch.set_num_threads(1)
-    programs = Programs()
-    while True:
-        try:
-            task, runs, settings = pipe.recv()
-        except EOFError:
-            return
-        try:
-            records = train(tasks[task], runs, settings, programs, lambda n: pipe.send(("progress", n)))
-            pipe.send(("done", records))
-        except Exception as error:
-            known = error if isinstance(error, FalllineError) else None
-            what = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
-            pipe.send(("error", (known, what, traceback.format_exc())))
+def _end(workers: list[Worker], owner: int) -> None:
+    """End workers, in the process that they are of."""
+    while os.getpid() == owner and workers:
+        workers.pop().close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import rules, specs
-from ..errors import BadRule, BadValue
+from ..errors import BadRule, BadTask, BadValue
 from ..rules.parse import parse, to_tune
 from ..specs import Axis, Rule
 from ..tasks.base import Task
@@ -61,6 +61,22 @@ class Arm:
 
 def _with_axis(rule: Rule, path: str, axis: Axis) -> Rule:
     return specs.settle(rule, {path: axis})  # type: ignore[dict-item]
+
+
+def check_tasks(tasks: Sequence[Task]) -> None:
+    """Refuse tasks that one metric cannot score."""
+    if not tasks:
+        raise BadTask("a comparison needs at least one task, got none")
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise BadTask(f"a comparison takes tasks such as fl.tasks.digits(), got a {type(task).__name__}")
+    metrics = {task.metric for task in tasks}
+    if len(metrics) > 1:
+        told = ", ".join(f"{task.name} by {task.metric.name}" for task in tasks)
+        raise BadTask(f"all arms are scored by one metric, but these tasks are scored differently: {told}")
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise BadTask(f"tasks need names that tell them apart, got {names}: pass name=… to Task.supervised")
 
 
 def rule_of(given: Any, points: int) -> Rule:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadTask, BadValue
+from ..errors import BadValue
 from ..fleet import Fleet, Settings, settings_for
 from ..records import Record
 from ..specs import Run, Study
 from ..tasks.base import Task
 from .arms import Arm
+from .memory import Memory, as_stored
 from .protocol import Choice, choose, grow
 
 Sink = Callable[[list[Record]], None]
@@ -147,22 +148,6 @@ class Compared:
     grown: int
 
 
-def check_tasks(tasks: Sequence[Task]) -> None:
-    """Refuse tasks that one metric cannot score."""
-    if not tasks:
-        raise BadTask("a comparison needs at least one task, got none")
-    for task in tasks:
-        if not isinstance(task, Task):
-            raise BadTask(f"a comparison takes tasks such as fl.tasks.digits(), got a {type(task).__name__}")
-    metrics = {task.metric for task in tasks}
-    if len(metrics) > 1:
-        told = ", ".join(f"{task.name} by {task.metric.name}" for task in tasks)
-        raise BadTask(f"all arms are scored by one metric, but these tasks are scored differently: {told}")
-    names = [task.name for task in tasks]
-    if len(set(names)) < len(names):
-        raise BadTask(f"tasks need names that tell them apart, got {names}: pass name=… to Task.supervised")
-
-
 def study_of(tasks: Sequence[Task], arms: Sequence[Arm], protocol: Protocol) -> Study:
     """The question as plain data."""
     named = tuple(task.name for task in tasks)
@@ -171,7 +156,7 @@ def study_of(tasks: Sequence[Task], arms: Sequence[Arm], protocol: Protocol) -> 
 
 def compare(
     fleet: Fleet, arms: Sequence[Arm], protocol: Protocol, sink: Sink, progress: Progress | None = None,
-    more: Callable[[int], bool] = lambda runs: True,
+    more: Callable[[int], bool] = lambda runs: True, memory: Memory | None = None,
 ) -> Compared:  # fmt: skip
     """Run the whole protocol.
 
@@ -182,8 +167,9 @@ def compare(
         sink: is given records as they are obtained.
         progress: called with the number of run-steps done since its last call.
         more: asked whether so many more runs may be spent on growing ranges.
+        memory: what an earlier part of the same comparison left.
     """
-    study = _Study(fleet, protocol, sink, progress)
+    study = _Study(fleet, protocol, sink, progress, memory or Memory())
     tuned = [study.tune(arm) for arm in arms]
     found = study.run([run for plan in tuned for run in plan])
     result = [_tuned(arm, found, fleet, protocol) for arm in arms]
@@ -209,16 +195,25 @@ def compare(
 class _Study:
     """Asks a fleet for runs, and hands on what it obtains."""
 
-    def __init__(self, fleet: Fleet, protocol: Protocol, sink: Sink, progress: Progress | None) -> None:
+    def __init__(
+        self, fleet: Fleet, protocol: Protocol, sink: Sink, progress: Progress | None, memory: Memory
+    ) -> None:
         self.fleet, self.protocol, self.sink, self.progress = fleet, protocol, sink, progress
+        self.memory = memory
         self.settings = settings_for(fleet.tasks, protocol.steps, protocol.batch, judge=False)
 
     def run(self, asked: Sequence[tuple[int, Run]], *, judge: bool = False) -> list[Record]:
         """Train; the records come in the order of what was asked for."""
         settings: Settings = replace(self.settings, judge=judge)
-        found: dict[int, Record] = {}
-        for positions, records in self.fleet.train(asked, settings, self.progress):
-            found.update(zip(positions, records, strict=True))
+        found, known = self.memory.of([run for _, run in asked])
+        left = [i for i in range(len(asked)) if i not in found]
+        if self.progress and (found or known):
+            self.progress(len(found) * settings.steps + sum(held.step for held, _ in known.values()))
+        standing = {k: known[i] for k, i in enumerate(left) if i in known}
+        for positions, records in self.fleet.train(
+            [asked[i] for i in left], settings, self.progress, standing
+        ):
+            found.update({left[k]: as_stored(record) for k, record in zip(positions, records, strict=True)})
             self.sink(records)
         return [found[i] for i in range(len(asked))]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -15,69 +15,21 @@ from typing import Any
 from ..errors import BadStore, BadValue
 from ..fleet import Fleet
 from ..reports.compare import write_report
-from ..reports.table import legend, ranking_table
 from ..specs import Study
 from ..store import Store
-from ..studies.arms import Arm, arms
-from ..studies.compare import Compared, Protocol, check_tasks, study_of
-from ..studies.compare import compare as run_comparison
-from ..studies.judge import judge
+from ..studies.arms import arms, check_tasks
+from ..studies.compare import Protocol, study_of
+from ..studies.memory import Memory
 from ..tasks.base import Task
 from ..tasks.find import find
 from . import baseline as baselines
 from . import budget
-from .progress import Meter, meter
-from .provenance import provenance
+from .carry_out import CHECKPOINTS, Limit, Question, carry_out, kept_beside, report_of
+from .comparison import Comparison
+from .provenance import asked_for, provenance
+from .stopping import telling
 
 RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The answer of :func:`compare`: it prints as a table with its verdict, and shows itself in a notebook.
-
-    Args:
-        document: the whole answer as plain data, as ``fallline compare --json`` prints it.
-    """
-
-    document: dict[str, Any]
-
-    @property
-    def verdict(self) -> str:
-        """One sentence: which arm is best, by how much, how sure."""
-        return str(self.document["verdict"])
-
-    @property
-    def ranking(self) -> list[dict[str, Any]]:
-        """The arms, best first."""
-        return list(self.document["ranking"])
-
-    @property
-    def store(self) -> Path:
-        """Where all runs are kept."""
-        return Path(self.document["store"])
-
-    @property
-    def report(self) -> Path:
-        """The report, one HTML file."""
-        return Path(self.document["report"])
-
-    @property
-    def worse(self) -> bool:
-        """Whether an arm is worse than the baseline that was given."""
-        return bool(self.document.get("baseline", {}).get("worse", False))
-
-    def __str__(self) -> str:
-        return f"{ranking_table(self.document).text()}\n{legend(self.document)}\n\n{self.verdict}"
-
-    def _repr_html_(self) -> str:
-        import html
-
-        where = html.escape(str(self.report))
-        return (
-            f"<p><strong>{html.escape(self.verdict)}</strong></p>{ranking_table(self.document).html()}"
-            f'<p>Report: <a href="{where}">{where}</a></p>'
-        )
 
 
 def compare(
@@ -98,13 +50,15 @@ def compare(
     out: str | Path | None = None,
     workers: int | None = None,
     executor: str = "auto",
+    every: float = 60.0,
     progress: bool | None = None,
 ) -> Comparison:
     """Which arm is best, by how much, how sure? Arms are tasks × rules; all are scored by one metric.
 
     In each replicate every arm is tuned over its learning rates, chosen on validation, trained again on fresh seeds
     and judged on test; intervals and tests are over replicates, paired across arms. A difference that is not
-    significant is called a tie.
+    significant is called a tie. Ctrl-C or SIGTERM stop it at the next step; :func:`fl.resume` goes on from there, and from
+    a process that was killed, to the same bits.
 
     Args:
         tasks: a task, a built-in name, or ``path/file.py:function``; or several, to ask whether a change is better.
@@ -124,6 +78,7 @@ def compare(
         out: a folder for the store and the report; left out, a new one under ``fallline-out``.
         workers: processes, 0 for this one; one per core where left out.
         executor: auto, traced, compiled or alone.
+        every: seconds between two checkpoints of a block of runs; one that is killed loses no more.
         progress: whether to show a progress bar; left out, where someone is watching.
 
     >>> import tempfile
@@ -132,9 +87,9 @@ def compare(
     >>> [row["arm"] for row in found.ranking]
     ['adam', 'sgd']
     """
-    named = _several(tasks)
-    found = _tasks(named)
-    given = _several((RULES if len(found) == 1 else RULES[-1]) if rules is None else rules)
+    named = several(tasks)
+    found = named_tasks(named)
+    given = several((RULES if len(found) == 1 else RULES[-1]) if rules is None else rules)
     asked = {"replicates": replicates, "rates": rates, "seeds": seeds, "retune": retune}
     set_by_user = {name: value for name, value in asked.items() if value is not None}
     protocol = Protocol(
@@ -143,40 +98,49 @@ def compare(
     )  # fmt: skip
     if minutes is not None and not 0 < minutes < math.inf:
         raise BadValue(f"minutes must be a number above 0, got {minutes!r}")
-    compared = arms(found, given, protocol.rates)
+    question = Question(found, arms(found, given, protocol.rates), protocol, None, baseline)
     if baseline is not None:
-        baselines.check(baseline, found[0].metric, [arm.label for arm in compared])
-    folder = _folder(out, found)
-    began = time.perf_counter()
-    with Fleet(found, workers=workers, executor=executor) as fleet:
-        note, speed = "", None
-        if minutes is not None:
-            speed = budget.measure(fleet, compared, protocol.batch)
-            protocol, note = budget.fit(
-                speed, protocol, lambda points: arms(found, given, points), minutes, set(set_by_user)
-            )  # fmt: skip
-            compared = arms(found, given, protocol.rates)
-        facts = provenance(found, named, fleet.plan()) | ({"budget": note} if note else {})
-        deadline = None if minutes is None else began + 60 * minutes
-        with _new_store(folder, study_of(found, compared, protocol), facts) as store:
-            with meter(_title(found, compared), shown=progress) as bar:
-                result = _run(fleet, compared, protocol, store, bar, speed, deadline)
-            document = judge(result, time.perf_counter() - began, store.count())
-            document["notes"] = [*document["notes"], *([note] if note else [])]
-            document |= {"store": str(store.path), "report": str(folder / "report.html")}
-            if baseline is not None:
-                document["baseline"] = baselines.against(baseline, document)
-            store.finish(document)
-    write_report(folder / "study.db", folder / "report.html")
-    return Comparison(document)
+        baselines.check(baseline, found[0].metric, [arm.label for arm in question.arms])
+    store = _folder(out, found) / "study.db"
+    check_every(every)
+    began, plan = time.perf_counter(), None
+    if minutes is not None:
+        with Fleet(found, workers=workers, executor=executor, steps=steps) as pilot:
+            speed, plan = budget.measure(pilot, question.arms, protocol.batch), pilot.plan()
+        question = _fitted(question, Limit(minutes, speed), given, set(set_by_user))
+    keep = kept_beside(store, every)
+    with Fleet(found, workers=workers, executor=executor, steps=steps, keep=keep, plan=plan) as fleet:
+        options = asked_for(named, store.parent, question, workers=workers, executor=executor, every=every)
+        facts = provenance(found, named, fleet.plan()) | options
+        with _new_store(store, study_of(found, question.arms, question.protocol), facts) as opened:
+            carry_out(question, fleet, opened, began, Memory(), progress)
+    write_report(store, report_of(store))
+    return Comparison.of(store)
 
 
-def _several(given: Any) -> list[Any]:
+def check_every(every: Any) -> None:
+    """Refuse what is no time between checkpoints."""
+    if isinstance(every, bool) or not isinstance(every, (int, float)) or not every >= 0:
+        raise BadValue(f"every is the number of seconds between two checkpoints, at least 0; got {every!r}")
+
+
+def _fitted(question: Question, limit: Limit, given: Sequence[Any], set_by_user: set[str]) -> Question:
+    """The question with the richest protocol that fits into the time."""
+    tasks = question.tasks
+    protocol, note = budget.fit(
+        limit.speed, question.protocol, lambda points: arms(tasks, given, points), limit.minutes, set_by_user
+    )  # fmt: skip
+    compared = arms(tasks, given, protocol.rates)
+    return replace(question, arms=compared, protocol=protocol, limit=limit, notes=(note,))
+
+
+def several(given: Any) -> list[Any]:
     """One or several: a text is one, a sequence is several."""
     return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
 
 
-def _tasks(named: Sequence[Task | str]) -> list[Task]:
+def named_tasks(named: Sequence[Task | str]) -> list[Task]:
+    """The tasks that are meant, by names that tell them apart."""
     found = [find(name) if isinstance(name, str) else name for name in named]
     names = [task.name if isinstance(task, Task) else "" for task in found]
     labels = [
@@ -185,26 +149,6 @@ def _tasks(named: Sequence[Task | str]) -> list[Task]:
     ]
     check_tasks(labels)
     return labels
-
-
-def _title(tasks: Sequence[Task], compared: Sequence[Arm]) -> str:
-    return f"comparing {len(compared)} arms on {' and '.join(task.name for task in tasks)}"
-
-
-def _run(
-    fleet: Fleet, compared: Sequence[Arm], protocol: Protocol, store: Store, bar: Meter, speed: budget.Speed | None,
-    deadline: float | None,
-) -> Compared:  # fmt: skip
-    bar.expect(sum(protocol.runs(arm) for arm in compared) * protocol.steps)
-
-    def more(runs: int) -> bool:
-        finals = len(compared) * protocol.replicates * protocol.seeds
-        need = 0.0 if speed is None else speed.seconds((runs + finals) * protocol.steps)
-        allowed = deadline is None or time.perf_counter() + need <= deadline
-        bar.expect(runs * protocol.steps if allowed else 0)
-        return allowed
-
-    return run_comparison(fleet, compared, protocol, store.add, bar, more)
 
 
 def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
@@ -226,10 +170,11 @@ def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
 
 
 @contextmanager
-def _new_store(folder: Path, study: Study, facts: dict[str, Any]) -> Iterator[Store]:
+def _new_store(path: Path, study: Study, facts: Mapping[str, Any]) -> Iterator[Store]:
     """A store in a folder that is made for it; where nothing was obtained, nothing is left."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path, created, runs = folder / "study.db", False, 0
+    folder = path.parent
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    created = kept = False
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -242,12 +187,12 @@ def _new_store(folder: Path, study: Study, facts: dict[str, Any]) -> Iterator[St
             try:
                 yield store
             finally:
-                runs = store.count()
-    except BaseException as stopped:
-        if runs and isinstance(stopped, KeyboardInterrupt):
-            raise KeyboardInterrupt(str(path)) from None  # the command line tells where the runs are
-        if not runs:
-            for remove in [path.unlink] * created + [one.rmdir for one in made]:
-                with suppress(OSError):
-                    remove()
+                kept = store.count() > 0 or (folder / CHECKPOINTS).is_dir()
+    except BaseException:
+        if kept:
+            with telling(folder, resumable=bool(facts["asked"]["tasks"])):
+                raise
+        for remove in [path.unlink] * created + [one.rmdir for one in made]:
+            with suppress(OSError):
+                remove()
         raise

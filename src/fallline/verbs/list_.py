@@ -9,14 +9,14 @@ from .. import losses, schedules, specs
 from ..rules.base import behavior
 from ..rules.parse import named
 from ..specs import Loss, Rule, Schedule
-from ..tasks.find import BUILT_IN
+from ..tasks.find import BUILT_IN, FETCHED
 from ..tasks.scores import NAMED
 
 
 def names() -> dict[str, list[dict[str, str]]]:
     """Tasks, rules, losses, schedules and scores, each with the first line of what it says about itself."""
     return {
-        "tasks": [_row(name, make) for name, make in BUILT_IN.items()],
+        "tasks": [_row(name, make) for name, make in {**BUILT_IN, **FETCHED}.items()],
         "rules": [_row(kind, behavior(Rule(kind)).make) for kind in named()],
         "losses": [
             _row(kind, specs.behavior(Loss(kind)).function) for kind in specs.kinds(Loss) if hasattr(losses, kind)

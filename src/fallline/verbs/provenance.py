@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..tasks.base import Task
+from .carry_out import Question
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 LARGEST_SOURCE = 200_000
@@ -34,9 +35,36 @@ def provenance(tasks: Sequence[Task], named: Sequence[Any], plan: Mapping[str, A
         "command": command(),
         "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "tasks": {task.name: dict(task.facts) for task in tasks},
-        "sources": _sources(named),
+        "sources": sources(named),
         "plan": dict(plan),
     }
+
+
+def asked_for(named: Sequence[Any], folder: Path, question: Question, **options: Any) -> dict[str, Any]:
+    """What must be known to go on with a comparison that was stopped, beside its study; and how that is done, in words.
+
+    Args:
+        named: the tasks, as they were asked for.
+        folder: of the store.
+        question: what is asked.
+        **options: workers, executor and the like.
+    """
+    by_name = all(isinstance(name, str) for name in named)
+    asked = {
+        "tasks": list(named) if by_name else [],
+        "from": os.path.relpath(Path.cwd(), folder),
+        "limit": question.limit and question.limit.plain(),
+        "baseline": None if question.baseline is None else str(question.baseline),
+        "notes": list(question.notes),
+        **options,
+    }
+    how = "fallline resume goes on with this study where it stopped"
+    if not by_name:
+        how = (
+            "this study cannot be gone on with from the command line, as its tasks were given as Python objects; "
+            "fl.resume(…, tasks=[…]) goes on with it from Python"
+        )
+    return {"asked": asked, "resume": how} | ({"budget": question.notes[0]} if question.notes else {})
 
 
 def command() -> str:
@@ -62,11 +90,19 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _sources(named: Sequence[Any]) -> dict[str, str]:
+def sources(named: Sequence[Any]) -> dict[str, str]:
     """The text of the files that tasks came from: a study keeps the code that made it."""
-    found = {}
-    for name in named:
-        path = Path(name.rpartition(":")[0] or name) if isinstance(name, str) and ".py" in name else None
-        if path is not None and path.is_file() and path.stat().st_size <= LARGEST_SOURCE:
-            found[str(path)] = path.read_text(errors="replace")
-    return found
+    return {
+        str(path): path.read_text(errors="replace")
+        for name in named
+        if (path := source(name)) and _short(path)
+    }
+
+
+def source(name: Any) -> Path | None:
+    """The file of code that the name of a task leads to."""
+    return Path(name.rpartition(":")[0] or name) if isinstance(name, str) and ".py" in name else None
+
+
+def _short(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= LARGEST_SOURCE

@@ -1,0 +1,250 @@
+"""How a task's blocks are executed: tried for a few steps before anything is trained, and measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .. import rules
+from ..errors import BadTask, FalllineError
+from ..records import Record
+from ..specs import Run
+from ..tasks.base import Task
+from . import native
+from .block import train
+from .members import MODEL
+from .programs import Executor
+from .settings import LARGEST, Settings
+from .workshop import Workshop
+
+STEPS = 4
+ROWS = 16
+"""Runs and steps of a trial."""
+LONG = 500
+"""Steps from which on programs are compiled: it takes a second or two for each, once on a machine."""
+FASTER = 1.25
+"""By how much single runs must be faster than a block to be preferred: less may be the noise of a machine."""
+SHARE = 0.6
+"""Of the memory that is free, for runs in training."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How blocks of a task, or of a variant of it, are executed, and why.
+
+    Args:
+        executor: traced, compiled or alone.
+        largest: runs in the largest blocks.
+        reason: in words.
+        step: seconds for one step of one run on one core, as measured; 0 where it was not.
+        memory: bytes that a run takes in training; 0 where they were not measured.
+    """
+
+    executor: Executor
+    largest: int
+    reason: str
+    step: float = field(default=0.0, compare=False)
+    memory: int = field(default=0, compare=False)
+
+    def plain(self) -> dict[str, Any]:
+        """For the provenance."""
+        measured = {"seconds_per_step": self.step, "bytes_per_run": self.memory}
+        return {
+            "executor": self.executor, "largest_block": self.largest, "reason": self.reason,
+            **{name: value for name, value in measured.items() if value},
+        }  # fmt: skip
+
+    @staticmethod
+    def rebuild(data: Mapping[str, Any]) -> Choice:
+        """The choice that :meth:`plain` wrote down."""
+        measured = float(data.get("seconds_per_step", 0.0)), int(data.get("bytes_per_run", 0))
+        return Choice(data["executor"], int(data["largest_block"]), str(data["reason"]), *measured)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What some runs of a trial left, what they cost, and what was noted while their programs were made."""
+
+    records: Sequence[Record]
+    step: float
+    memory: int
+    notes: tuple[str, ...] = ()
+
+
+def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
+    """Try some runs for a few steps, batched and alone: batch where both give the same numbers, and it pays.
+
+    Args:
+        task: what is trained.
+        executor: auto, or the one that is asked for.
+        steps: of the longest runs. What depends on them must not depend on how many runs there are, or a run would
+            give other digits in another fleet.
+    """
+    task.check()
+    if executor != "auto":
+        return Choice(executor, 1 if executor == "alone" else _largest(task), "asked for")  # type: ignore[arg-type]
+    small = _with_little_to_judge(task)
+    size = sum(t.nbytes for t in (*task.init(0).params.values(), *task.init(0).buffers.values()))
+    if 4 * size * 3 > free_memory():
+        alone = _tried(small, "alone", 1)
+        return _alone(alone, f"three runs at once do not fit into memory ({_told(size)} each)")
+    rows = max(3, min(_largest(task), ROWS))
+    try:
+        batched = _tried(small, "traced", rows)
+    except FalllineError:
+        raise
+    except Exception as error:
+        return _alone(_tried(small, "alone", 1), f"the model cannot be batched: {_why(task, error)}")
+    alone = _tried(small, "alone", 2)
+    if name := _differs(batched, alone):
+        return _alone(alone, f"batched and alone, {name} differs after {STEPS} steps")
+    if steps >= LONG and native.compiler() is not None:
+        compiled = _tried(small, "compiled", rows)
+        if not compiled.notes and not _differs(compiled, alone) and compiled.step * FASTER < batched.step:
+            return _batched(task, "compiled", compiled, alone)
+    if alone.step * FASTER < batched.step:
+        times = f"{1e3 * alone.step:.3g} ms a step, against {1e3 * batched.step:.3g} ms in a block"
+        return _alone(alone, f"alone a run is faster: {times}")
+    return _batched(task, "traced", batched, alone)
+
+
+def _differs(one: _Tried, other: _Tried) -> str:
+    """The first parameter in which the runs of two trials differ by more than rounding; "" where none does."""
+    for ours, theirs in zip(one.records, other.records, strict=False):
+        for name in ours.weights:
+            if not np.allclose(ours.weights[name], theirs.weights[name], 1e-3, 1e-5):
+                return name
+    return ""
+
+
+def _batched(task: Task, executor: Executor, tried: _Tried, alone: _Tried) -> Choice:
+    times = f"{1e6 * tried.step:.3g} and {1e6 * alone.step:.3g} µs each"
+    reason = f"batched and alone agree on {STEPS} steps, {times}"
+    if not _same(tried.records[0], tried.records[2]):
+        reason += "; the last digits of a run depend on its place in a block, as a kernel here rounds by it"
+    return Choice(executor, _largest(task), reason, tried.step, tried.memory)
+
+
+def _alone(tried: _Tried, reason: str) -> Choice:
+    return Choice("alone", 1, f"{reason}, so each run trains alone", tried.step, tried.memory)
+
+
+def _tried(task: Task, executor: Executor, rows: int) -> _Tried:
+    """Train the runs of a trial, of which the first and the third are the same."""
+    numbers = {k: v for k, v in task.first_numbers().items() if not k.startswith(MODEL)}
+    seeds = [0, 1, 0, *range(2, rows)][:rows]
+    runs = [Run(rules.sgd(lr=1e-3), seed=seed, loss=numbers) for seed in seeds]
+    largest = rows if executor != "alone" else 1
+    settings = Settings(STEPS, task.batch, (0, 1, STEPS), weights=True, executor=executor, largest=largest)
+    marks: list[float] = []
+    before = _peak(reset=True)
+    workshop = Workshop()
+    records = train(task, runs, settings, workshop, lambda n: marks.append(time.process_time()))
+    memory = max(0, _peak() - before) // rows
+    least = 4 * sum(
+        w.nbytes for w in records[0].weights.values()
+    )  # parameters, gradient, state, and the new ones
+    step = (marks[-1] - marks[0]) / (STEPS - 1) / rows if len(marks) > 1 else 0.0
+    return _Tried(records, step, max(memory, least), workshop.notes())
+
+
+def _with_little_to_judge(task: Task, few: int = 8) -> Task:
+    """The task with few examples to be judged on: a trial looks at steps."""
+    judged = {
+        part: columns if part == "train" else {name: column[:few] for name, column in columns.items()}
+        for part, columns in task.parts.items()
+    }
+    return replace(task, parts=judged)
+
+
+def _same(one: Record, other: Record) -> bool:
+    """Whether two runs ended with the same weights and the same series, bit for bit."""
+    weights = (one.weights[name].tobytes() == other.weights[name].tobytes() for name in one.weights)
+    return one.series == other.series and all(weights)
+
+
+def _largest(task: Task) -> int:
+    """Fewer runs in a block the larger the model, so that a block stays near the cache."""
+    parameters = sum(p.numel() for p in task.init(0).params.values())
+    return max(1, min(LARGEST, LARGEST * 10_000 // max(parameters, 1)))
+
+
+def _why(task: Task, error: Exception) -> str:
+    """Why a model cannot be batched, and what would do the same."""
+    for path, part in [] if task.module is None else task.module.named_modules():
+        ours = {nn.LSTM: "LSTM", nn.GRU: "GRU"}.get(type(part))  # by type: ours are their subclasses
+        if ours:
+            return (
+                f"{path or 'it'} is an nn.{ours}, whose kernel takes one run at a time (fl.layers.{ours} does the same "
+                "in a fleet, and loads its weights)"
+            )
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+
+def fitted(choice: Choice, workers: int, name: str) -> tuple[Choice, int]:
+    """A choice and a number of workers that fit into the memory that is free: smaller blocks, then fewer workers.
+
+    Raises:
+        BadTask: where a single run does not fit.
+    """
+    room = SHARE * free_memory()
+    if not choice.memory or choice.memory * choice.largest * workers <= room:
+        return choice, workers
+    if choice.memory > room:
+        raise BadTask(
+            f"one run of {name} takes about {_told(choice.memory)} in training, and {_told(int(room))} can be used "
+            "here: ask for a smaller batch, a smaller model, or adapters on a frozen one (fl.lora)"
+        )
+    workers = min(workers, int(room // choice.memory))
+    largest = max(1, min(choice.largest, int(room // choice.memory // workers)))
+    reason = (
+        f"{choice.reason}; blocks of {largest} in {workers} processes, as a run takes {_told(choice.memory)}"
+    )
+    return replace(choice, largest=largest, reason=reason), workers
+
+
+def free_memory() -> int:
+    """Bytes that new processes can take."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    with suppress(OSError, ValueError):  # a container's own limit
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return free
+
+
+def _peak(*, reset: bool = False) -> int:
+    """The most memory that this process has held, in bytes, since it was last reset; 0 where it is not told."""
+    if reset:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return 0
+
+
+def _told(size: float) -> str:
+    """A size in words.
+
+    >>> _told(3_200_000_000), _told(5e5)
+    ('3.2 GB', '0.5 MB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,114 @@
+"""The variables of a block: stacked when runs start, and to and from the plain arrays of a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import rules
+from ..specs import Rule
+from ..tasks.base import Task, Variables
+from ..types import State, Tree
+from .advance import Carry
+from .counting import numbers_per_example
+from .members import Member
+from .snapshot import PARAMS, Array
+from .widths import masks, padded, shapes
+
+BUFFERS, STATE, TREE = "buffers/", "state/", "tree/"
+
+
+class Room:
+    """The shapes of a program's variables, into which those of a run are put.
+
+    Args:
+        task: the variant of the task whose program it is.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        first = task.init(0)
+        self.params, self.buffers = shapes(first.params), shapes(first.buffers)
+        self.per_example = numbers_per_example(task)
+
+    def start(self, member: Member) -> Variables:
+        """A run's variables before its first step, with zeros around them where the program is wider."""
+        first = member.task.init(member.run.seed)
+        if member.task is self.task:
+            return first
+        return Variables(padded(first.params, self.params), padded(first.buffers, self.buffers))
+
+    def masks(self, members: Sequence[Member]) -> Tree:
+        """Where each run's parameters are, [runs, …], for those parameters that are padded in some run."""
+        found: dict[Task, Tree] = {}
+        for member in members:
+            if member.task not in found:
+                found[member.task] = masks(member.task.init(0).params, self.params)
+        some = {name for mask in found.values() for name, m in mask.items() if not bool(m.all())}
+        rows = [found[member.task] for member in members]
+        return {name: torch.stack([row[name] for row in rows]) for name in self.params if name in some}
+
+
+def started(room: Room, members: Sequence[Member], h: Mapping[str, Tensor]) -> Carry:
+    """The variables of all runs, stacked; runs that begin alike are made once.
+
+    Args:
+        room: the shapes of the program.
+        members: the runs.
+        h: the numbers of their rules at the first step, [runs].
+    """
+    made: dict[tuple[Task, int], Variables] = {}
+    for member in members:
+        key = member.task, member.run.seed
+        made[key] = made.get(key) or room.start(member)
+    rows = [made[member.task, member.run.seed] for member in members]
+    params = {k: torch.stack([row.params[k] for row in rows]) for k in rows[0].params}
+    buffers = {k: torch.stack([row.buffers[k] for row in rows]) for k in rows[0].buffers}
+    states = [
+        rules.init(member.run.rule, {k: p[i] for k, p in params.items()}, {k: v[i] for k, v in h.items()})
+        for i, member in enumerate(members)
+    ]
+    return Carry(params, buffers, _stacked(states), torch.ones(len(members), dtype=torch.bool))
+
+
+def _stacked(states: Sequence[State]) -> State:
+    first = states[0]
+    of_params = {
+        k: {s: torch.stack([one.params[k][s] for one in states]) for s in own}
+        for k, own in first.params.items()
+    }
+    return State(of_params, {s: torch.stack([one.tree[s] for one in states]) for s in first.tree})
+
+
+def arrays(carry: Carry, count: int) -> dict[str, Array]:
+    """The first ``count`` rows of a block's variables, as arrays of their own."""
+    named = {PARAMS + k: t for k, t in carry.params.items()}
+    named |= {BUFFERS + k: t for k, t in carry.buffers.items()}
+    named |= {f"{STATE}{k}/{s}": t for k, own in carry.state.params.items() for s, t in own.items()}
+    named |= {TREE + s: t for s, t in carry.state.tree.items()}
+    return {name: t[:count].numpy().copy() for name, t in named.items()}
+
+
+def restored(room: Room, rule: Rule, h: Mapping[str, Tensor], held: Mapping[str, Array]) -> Carry:
+    """The variables of a block, from the arrays of a snapshot.
+
+    Names come in the order in which a block has them, whatever the order of the arrays: sums over a tree follow it.
+    """
+    first = room.task.init(0)
+    state = rules.init(rule, first.params, {k: v[0] for k, v in h.items()})
+
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(np.array(held[name]))
+
+    return Carry(
+        {k: tensor(PARAMS + k) for k in first.params},
+        {k: tensor(BUFFERS + k) for k in first.buffers},
+        State(
+            {k: {s: tensor(f"{STATE}{k}/{s}") for s in own} for k, own in state.params.items()},
+            {s: tensor(TREE + s) for s in state.tree},
+        ),
+        torch.from_numpy(held["died"] < 0),
+    )

@@ -1,0 +1,51 @@
+"""What one process makes for its tasks, each thing once: variants, samples, programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import specs
+from ..tasks.base import Task
+from .advance import Inputs, one_evaluation, one_step
+from .members import Cast
+from .programs import Executor, Program
+from .variables import Room
+
+
+class Workshop:
+    """The tasks of one process with what was made for them, each when it is first needed."""
+
+    def __init__(self) -> None:
+        self._programs: dict[Any, Program] = {}
+        self._casts: dict[int, Cast] = {}
+        self._rooms: dict[int, Room] = {}
+
+    def cast(self, task: Task) -> Cast:
+        """A task with its variants and samples."""
+        return self._casts.setdefault(id(task), Cast(task))
+
+    def room(self, task: Task) -> Room:
+        """The shapes of a variant's variables."""
+        if id(task) not in self._rooms:
+            self._rooms[id(task)] = Room(task)
+        return self._rooms[id(task)]
+
+    def step(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
+        """The program that takes a block one step further."""
+        key = (id(task), specs.structure(rule), executor, "step")
+        if key not in self._programs:
+            dims = (0, Inputs(0, 0, 0, 0, None, 0, 0), None)  # type: ignore[arg-type]
+            self._programs[key] = Program(one_step(task, rule), dims, executor)
+        return self._programs[key]
+
+    def evaluation(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
+        """The program that judges a block."""
+        key = (id(task), specs.structure(rule), executor, "evaluation")
+        if key not in self._programs:
+            quick: Executor = "alone" if executor == "alone" else "traced"
+            self._programs[key] = Program(one_evaluation(task, rule), (0, 0, 0, None, 0), quick)
+        return self._programs[key]
+
+    def notes(self) -> tuple[str, ...]:
+        """What was noted while programs were made: where one is not executed as it was asked for."""
+        return tuple(dict.fromkeys(program.note for program in self._programs.values() if program.note))
