@@ -20,7 +20,7 @@ from fallline.fleet import block, trial
 from fallline.fleet.counting import numbers_per_example
 from fallline.fleet.feed import Numbers, Order
 from fallline.fleet.members import Cast
-from fallline.fleet.plan import Job
+from fallline.fleet.plan import LEAST, Job
 from fallline.fleet.plan import jobs as jobs_of
 from fallline.fleet.settings import LARGEST
 from fallline.fleet.trial import Choice, choose, fitted
@@ -50,7 +50,7 @@ def test_a_model_that_can_be_batched_is():
 
 
 def test_an_executor_that_is_asked_for_is_taken():
-    for executor, largest in (("traced", LARGEST), ("compiled", LARGEST), ("alone", 1)):
+    for executor, largest in (("traced", LARGEST), ("compiled", 4 * LARGEST), ("alone", 1)):
         assert choose(classification(), executor) == Choice(executor, largest, "asked for")  # type: ignore[arg-type]
 
 
@@ -185,6 +185,40 @@ def test_rules_of_one_structure_share_a_block_whatever_their_numbers():
     runs = [rules.sgd(lr=0.1), rules.sgd(lr=schedules.cosine(0.1, 10)), rules.momentum()]
     made = jobs([(0, fl.Run(rule)) for rule in runs], [Choice("traced", 64, "")])
     assert [job.positions for job in made] == [(0, 1), (2,)]
+
+
+@given(st.integers(1, 500), st.integers(1, 8))
+@settings(max_examples=50, deadline=None)
+def test_every_worker_gets_its_share_unless_blocks_become_too_small(count: int, workers: int):
+    cast, runs = Cast(classification()), [fl.Run(rules.sgd(), seed=i) for i in range(count)]
+    kinds, choices = [cast.kind(run, 7) for run in runs], {(0, ()): Choice("compiled", 256, "")}
+    made = jobs_of([(0, run) for run in runs], kinds, choices, {}, None, workers)
+    assert sorted(p for job in made for p in job.positions) == list(range(count))
+    assert len(made) >= min(workers, max(1, count // LEAST))
+    assert max(len(job.positions) for job in made) <= max(LEAST, math.ceil(count / workers))
+
+
+def test_where_c_has_no_text_the_plan_says_so():
+    """A sort is traced, and the events of the fleet tell it."""
+
+    def ranked(model: Any = None) -> nn.Module:
+        class Sorted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.out = nn.Linear(6, 3)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.out(x.sort(1).values)
+
+        return Sorted()
+
+    asked = [(0, fl.Run(rules.sgd(lr=0.1), seed=seed)) for seed in range(2)]
+    for workers in (0, 1):
+        with fleet.Fleet([classification(ranked)], workers=workers, executor="compiled") as crew:
+            list(crew.train(asked, fleet.Settings(3, 7, (0, 3))))
+            (event,) = crew.plan()["events"]
+        assert "traced, as C has no" in event
+        assert "sort" in event
 
 
 # --- evaluations --------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class Fleet:
         kinds = [self._casts[task].kind(run, settings.batch) for task, run in asked]
         for (task, _), kind in zip(asked, kinds, strict=True):
             self._choice((task, kind.options))
-        return jobs(asked, kinds, self.choices, standing, until), kinds
+        return jobs(asked, kinds, self.choices, standing, until, max(1, self.workers)), kinds
 
     def forecast(self, asked: Sequence[tuple[int, Run]], settings: Settings) -> list[dict[str, Any]]:
         """What training these runs would be, before it starts: a row of plain data for each kind of run."""

@@ -13,6 +13,9 @@ from .settings import Settings
 from .snapshot import Snapshot, joined
 from .trial import Choice
 
+LEAST = 16
+"""Runs below which a block is not cut to give each worker its share: the step of a smaller one costs as much."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -62,6 +65,7 @@ def jobs(
     choices: Mapping[tuple[int, Any], Choice],
     standing: Mapping[int, tuple[Snapshot, int]],
     until: int | None = None,
+    workers: int = 1,
 ) -> list[Job]:
     """Group runs by task and kind, and by the step where they stand, into blocks of nearly equal size, longest first.
 
@@ -71,8 +75,10 @@ def jobs(
         choices: by the number of a task and the options of its variant.
         standing: by position, a snapshot and the row in it, for runs that go on.
         until: the step to go to; left out, the end.
+        workers: processes among which the runs are shared out.
     """
     groups: dict[Any, list[int]] = {}
+    share = max(LEAST, math.ceil(len(asked) / workers))
     for position, (task, _) in enumerate(asked):
         step = standing[position][0].step if position in standing else 0
         groups.setdefault((task, kinds[position], step), []).append(position)
@@ -83,7 +89,7 @@ def jobs(
             rows = [held.take([row]) for held, row in (standing[i] for i in positions)]
             start = joined(rows).renamed([asked[i][1] for i in positions])
         choice = choices[task, kind.options]
-        made += Job(task, tuple(positions), choice, start, until).cut(choice.largest)
+        made += Job(task, tuple(positions), choice, start, until).cut(min(choice.largest, share))
     return sorted(made, key=lambda job: -len(job.positions))
 
 

@@ -129,6 +129,8 @@ class Pool:
                 if len(job.positions) == 1 or not is_memory(told(error)):
                     raise
             else:
+                for note in self._workshop.notes():
+                    self._told(note)
                 yield job, left
                 continue
             waiting, kept = self._smaller(job, message[1], waiting)  # here, where the failed block is let go

@@ -90,7 +90,7 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
     """
     task.check()
     if executor != "auto":
-        return Choice(executor, 1 if executor == "alone" else _largest(task), "asked for")  # type: ignore[arg-type]
+        return Choice(executor, 1 if executor == "alone" else _largest(task, executor), "asked for")  # type: ignore[arg-type]
     small = _with_little_to_judge(task)
     size = sum(t.nbytes for t in (*task.init(0).params.values(), *task.init(0).buffers.values()))
     if 4 * size * 3 > free_memory():
@@ -130,7 +130,7 @@ def _batched(task: Task, executor: Executor, tried: _Tried, alone: _Tried) -> Ch
     reason = f"batched and alone agree on {STEPS} steps, {times}"
     if not _same(tried.records[0], tried.records[2]):
         reason += "; the last digits of a run depend on its place in a block, as a kernel here rounds by it"
-    return Choice(executor, _largest(task), reason, tried.step, tried.memory)
+    return Choice(executor, _largest(task, executor), reason, tried.step, tried.memory)
 
 
 def _alone(tried: _Tried, reason: str) -> Choice:
@@ -171,10 +171,14 @@ def _same(one: Record, other: Record) -> bool:
     return one.series == other.series and all(weights)
 
 
-def _largest(task: Task) -> int:
-    """Fewer runs in a block the larger the model, so that a block stays near the cache."""
+def _largest(task: Task, executor: str = "traced") -> int:
+    """Fewer runs in a block the larger the model, so that a block stays near the cache.
+
+    In C a run is near the cache by itself, and larger blocks spare calls.
+    """
     parameters = sum(p.numel() for p in task.init(0).params.values())
-    return max(1, min(LARGEST, LARGEST * 10_000 // max(parameters, 1)))
+    most = 4 * LARGEST if executor == "compiled" else LARGEST
+    return max(1, min(most, LARGEST * 10_000 // max(parameters, 1)))
 
 
 def _why(task: Task, error: Exception) -> str:

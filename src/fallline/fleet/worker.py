@@ -175,7 +175,10 @@ def _answer(
 ) -> tuple[str, Any]:
     try:
         guard = guarded(message[1], lambda sentence: pipe.send(("event", sentence)))
-        return "done", done(tasks, message, workshop, guard, lambda n: pipe.send(("progress", n)))
+        left = done(tasks, message, workshop, guard, lambda n: pipe.send(("progress", n)))
+        for note in workshop.notes():
+            pipe.send(("event", note))
+        return "done", left
     except Stopped:
         return "stopped", None
     except Exception as error:

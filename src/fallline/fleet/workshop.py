@@ -48,4 +48,5 @@ class Workshop:
 
     def notes(self) -> tuple[str, ...]:
         """What was noted while programs were made: where one is not executed as it was asked for."""
-        return tuple(dict.fromkeys(program.note for program in self._programs.values() if program.note))
+        found = {f"{key[1]}: {program.note}": None for key, program in self._programs.items() if program.note}
+        return tuple(found)

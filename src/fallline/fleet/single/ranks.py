@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -62,8 +65,17 @@ def ranks(device: str | None) -> Ranks:
         return Ranks(0, 1, place)
     if not dist.is_initialized():  # once in a process: a second group would find the addresses of the first
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     return Ranks(rank, count, place)
+
+
+def _leave() -> None:
+    """Leave the group together: one whose partner has gone, or that outlives the group, may crash in its own threads."""
+    gc.collect()  # wrappers of models hold the group
+    with suppress(RuntimeError, ValueError):
+        if dist.get_backend() == "gloo":
+            dist.monitored_barrier(timeout=timedelta(seconds=10))
+    dist.destroy_process_group()
 
 
 def _device(asked: str | None, local: int) -> torch.device:
