@@ -11,7 +11,9 @@ from ..specs import Run
 from ..tasks.base import Task
 from ..tasks.sampling import Sample, sample
 from . import widths
-from .widths import MODEL as MODEL
+
+MODEL = "model."
+"""How the numbers of a model begin among the numbers of a task."""
 
 
 class Member(NamedTuple):
