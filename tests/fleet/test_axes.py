@@ -91,6 +91,29 @@ def test_where_padding_would_change_a_model_each_width_has_its_own_program():
     check_near(record.weights, weights(plain))
 
 
+class Gated(nn.Module):
+    """What is normalized over the width comes in through a gate that begins at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.norm, self.out = nn.Linear(6, width), nn.LayerNorm(width), nn.Linear(width, 3)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.first(x)
+        return self.out(z + self.gate * self.norm(z))
+
+
+def quiet(width: int = 5) -> nn.Module:
+    """Dropout that drops nothing out, unless a run says so; its noise is drawn by place."""
+    return nn.Sequential(nn.Linear(6, width), nn.Dropout(0.0), nn.Linear(width, 3))
+
+
+@pytest.mark.parametrize("make", [lambda width=5: Gated(width), quiet], ids=["gated", "quiet dropout"])
+def test_the_trial_sees_what_only_shows_later(make: Any):
+    assert dict(Cast(classification(make)).kind(run_of(6), 7).options) == {"width": 6}
+
+
 def test_an_option_that_is_no_width_shapes_a_program_of_its_own():
     def deep(depth: int = 1, bias: bool = True) -> nn.Module:
         return nn.Sequential(*(nn.Linear(6, 6, bias=bias) for _ in range(depth)), nn.Linear(6, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import fallline as fl
 from fallline import fleet
 from fallline.errors import BadTask
 from fallline.fleet import native
+from fallline.fleet.native import library
 from fallline.fleet.programs import Program
 from fallline.fleet.recording import Unrecordable, record
 
@@ -109,7 +111,7 @@ OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
     "diagonal": lambda x: (x @ x.t()).diagonal(),
     "attention": lambda x: F.scaled_dot_product_attention(x[None], x[None] * 2, x[None] - 1)[0],
     "chunks": lambda x: torch.cat([a * b for a, b in zip(x[:, :12].chunk(3, 1), x[:, 1:].chunk(3, 1), strict=True)]),
-    "numbers of all kinds": lambda x: x * (x > 0) + (x * 3).floor() + (x * 3).trunc() % 2 + x.sign() + x.round(),
+    "numbers of all kinds": lambda x: x * (x > 0) + (x * 3).floor() + (x * 3).trunc() + x.sign() + x.round(),
 }  # fmt: skip
 
 
@@ -269,3 +271,64 @@ def test_programs_are_kept_for_the_next_process(tmp_path: Any, monkeypatch: pyte
     assert isinstance(library._loaded(source.text), ctypes._CFuncPtr)
     library._folder.cache_clear()
     library._loaded.cache_clear()
+
+
+def _added_inside(x: Tensor) -> Tensor:
+    whole = x.clone()
+    whole[1:3, 1:4] += 100
+    return whole
+
+
+TRUTH: dict[str, Callable[[Tensor], Tensor]] = {
+    "the largest of one number": lambda x: x.sum().amax(),
+    "a sum of truths": lambda x: ((x > 0) + (x > 1)).to(x.dtype),
+    "a product of truths": lambda x: ((x > 0) * (x > 1)).to(x.dtype),
+    "a part that is changed in place": _added_inside,
+    "a part of a part": lambda x: _added_inside(x)[:, ::2] * 2,
+}
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_what_lies_between_and_what_is_true(name: str):
+    check(TRUTH[name], normal(4, 6, dtype=torch.float64))
+
+
+TRACED: dict[str, Callable[[Tensor], Tensor]] = {
+    "a remainder": lambda x: x % 0.1,
+    "a floored quotient": lambda x: torch.div(x, 0.1, rounding_mode="floor"),
+    "any of numbers": lambda x: x.any(1).to(x.dtype),
+    "a change inside of an operation": lambda x: torch.nn.functional.cross_entropy(
+        x, torch.tensor([0, -100, 2, 1]), reduction="none", label_smoothing=0.1
+    ),
+    "a product with a very long sum": lambda x: x.repeat(1, 2000) @ torch.ones(12000, 2, dtype=x.dtype),
+    "a scatter": lambda x: x.scatter_reduce(0, torch.zeros(4, 6, dtype=torch.int64), x, "amax"),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_what_c_would_compute_otherwise_or_not_at_all_is_traced(name: str):
+    x, function = normal(4, 6, dtype=torch.float64), TRACED[name]
+    program = Program(function, (0,), "compiled")
+    found = program(x.expand(3, 4, 6).contiguous())
+    torch.testing.assert_close(found[1], function(x))
+    lacks = {
+        "any of numbers": "any of numbers",
+        "a product with a very long sum": "product of 4 rows with sums over 12000 entries",
+    }
+    assert program.note.startswith(f"traced, as C has no {lacks.get(name, '')}")
+    assert len(program.note) > len("traced, as C has no ")
+
+
+def test_a_library_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    x = normal(3, 5, dtype=torch.float64)
+    monkeypatch.setattr(library, "_fingerprint", lambda text: "kept")
+    (tmp_path / "kept.so").write_bytes(b"")
+    library._loaded.cache_clear()
+    first = Program(lambda x: x.sin() + 7, (0,), "compiled")
+    torch.testing.assert_close(first(x[None])[0], x.sin() + 7)
+    assert "library that can be loaded" in first.note
+    library._loaded.cache_clear()
+    again = Program(lambda x: x.sin() + 7, (0,), "compiled")
+    torch.testing.assert_close(again(x[None])[0], x.sin() + 7)
+    assert not again.note

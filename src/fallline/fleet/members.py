@@ -11,9 +11,7 @@ from ..specs import Run
 from ..tasks.base import Task
 from ..tasks.sampling import Sample, sample
 from . import widths
-
-MODEL = "model."
-"""How the numbers of a model begin among the numbers of a task."""
+from .widths import MODEL as MODEL
 
 
 class Member(NamedTuple):

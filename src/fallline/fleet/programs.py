@@ -21,7 +21,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from . import native, steady
-from .recording import Recording, record
+from .recording import Recording, Unrecordable, record
 
 aten = torch.ops.aten
 Executor: TypeAlias = Literal["traced", "compiled", "alone"]
@@ -67,7 +67,7 @@ class Program:
         if self.executor == "compiled" and not self.note:
             try:
                 return self._native(key, args, without)
-            except native.Unwritable as error:
+            except (native.Unwritable, Unrecordable, IndexError, OSError) as error:
                 self.note = f"traced, as C has no {error}"
                 self._recorded.pop(key, None)
         if key not in self._recorded:

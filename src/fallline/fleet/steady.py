@@ -156,7 +156,7 @@ def _reduction(op: Any, x: Tensor, dims: Sequence[int] | None, keepdim: bool = F
     reduced = sorted({d % x.ndim for d in dims or range(x.ndim)})
     kept = [d for d in range(x.ndim) if d not in reduced]
     wide = [d for d in range(x.ndim) if x.shape[d] > 1]
-    if not set(kept) & set(wide) or max(wide, key=x.stride) not in reduced:
+    if not x.numel() or not set(kept) & set(wide) or max(wide, key=x.stride) not in reduced:
         return NotImplemented
     rows = x.permute(*kept, *reduced).reshape(*(x.shape[d] for d in kept), -1).contiguous()
     out = op(rows, [-1], **options)

@@ -79,7 +79,11 @@ def _loaded(text: str) -> Callable[..., int]:
             if done.returncode:
                 raise Unwritable(f"compiler here that takes it: {done.stderr[:500]}")
             os.replace(made, kept)
-    run = ctypes.CDLL(str(kept)).run
+    try:
+        run = ctypes.CDLL(str(kept)).run
+    except OSError as error:  # cut off by a full disk, or where nothing may be executed
+        kept.unlink(missing_ok=True)
+        raise Unwritable(f"library that can be loaded: {error}") from error
     run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p], ctypes.c_int
     found: Callable[..., int] = run
     return found

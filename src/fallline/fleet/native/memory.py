@@ -32,7 +32,11 @@ def places(pieces: Sequence[Piece], placed: set[Node]) -> tuple[int, dict[Node, 
     for i, piece in enumerate(pieces):
         for node in sorted(piece.writes - placed - set(found), key=lambda n: n.name):
             layout = node.meta["layout"]
-            entries = 1 + sum((n - 1) * s for n, s in zip(layout.shape, layout.strides, strict=True))
+            entries = (
+                1
+                + layout.offset
+                + sum((n - 1) * s for n, s in zip(layout.shape, layout.strides, strict=True))
+            )
             size = -(-entries * layout.dtype.itemsize // LINE) * LINE
             fitting = [hole for hole in free if hole[1] >= size]
             if fitting:

@@ -7,6 +7,11 @@ from typing import Any
 
 import torch
 
+
+class Unwritable(NotImplementedError):
+    """An operation that has no text in C; its message says which."""
+
+
 C_TYPES = {
     torch.float32: "float",
     torch.float64: "double",
@@ -118,11 +123,10 @@ def expression(
         by = options.get("alpha", 1)
         second = own[1] if by == 1 else f"{literal(by, dtype)} * {own[1]}"
         return f"{own[0]} {'+' if name == 'add' else '-'} {second}"
+    if dtype in SUFFIX and (name == "remainder" or options.get("rounding_mode") == "floor"):
+        return None  # a quotient that is rounded is another one just below a whole number
     if name == "div" and options.get("rounding_mode"):
         return _rounded(options["rounding_mode"], own, dtype)
-    if name == "remainder" and dtype in SUFFIX:
-        floor = "floor" if dtype == torch.float64 else "floorf"
-        return f"{own[0]} - {own[1]} * {floor}({own[0]} / {own[1]})"
     if name == "pow" and texts[1] in ("2", "2.0"):
         return f"{own[0]} * {own[0]}"
     if name in _ARITHMETIC:

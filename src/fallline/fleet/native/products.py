@@ -7,10 +7,17 @@ from typing import Any
 
 from .loops import over, spot
 from .moves import filled, filled_up
-from .pointwise import C_TYPES, SUFFIX
+from .pointwise import C_TYPES, SUFFIX, Unwritable
 from .rewrites import pair
 
 LANES = 16
+LONGEST, TALLEST = 8192, 16384
+"""Sums and rows of a product whose panels, which lie on the stack, stay far below a thread's smallest one."""
+
+
+def _check_panels(rows: int, inner: int) -> None:
+    if inner > LONGEST or rows > TALLEST:
+        raise Unwritable(f"product of {rows} rows with sums over {inner} entries")
 
 
 def _product(node: Any, names: Any) -> list[str]:
@@ -20,6 +27,7 @@ def _product(node: Any, names: Any) -> list[str]:
         raise NotImplementedError
     sheets = x.shape[0] if len(x.shape) == 3 else 1
     (rows, inner), columns = x.shape[-2:], y.shape[-1]
+    _check_panels(rows, inner)
     (ai, ak), (bk, bj), (ci, cj) = x.strides[-2:], y.strides[-2:], out.strides[-2:]
     by = [(t.strides[0] if len(t.shape) == 3 else 0) for t in (x, y, out)]
     if columns == 1:
@@ -36,9 +44,10 @@ def _convolution(node: Any, names: Any) -> list[str]:
     kind, suffix, sizes, settings = _geometry(node, x, w, stride, padding, dilation, transposed, groups)
     n, c, h, wide, o, kh, kw, oh, ow = sizes
     inner, pixels = c * kh * kw, oh * ow
+    _check_panels(o, inner)
     out = names.pointer(node)
     text = [
-        "{", settings, f"static {kind} cols[{inner * pixels}] __attribute__((aligned(64)));",
+        "{", settings, f"static __thread {kind} cols[{inner * pixels}] __attribute__((aligned(64)));",
         f"for (long s = 0; s < {n}; s++) {{",
         f"patches_{suffix}({names.pointer(x)} + s * {c * h * wide}, {c}, {h}, {wide}, {kh}, {kw}, {oh}, {ow}, set, cols);",
         f"product_{suffix}({o}, {pixels}, {inner}, {names.pointer(w)}, {inner}, 1, cols, {pixels}, 1, {out} + s * {o * pixels}, {pixels}, 0);",
@@ -54,13 +63,14 @@ def _convolution_backward(node: Any, names: Any) -> list[str]:
     kind, suffix, sizes, settings = _geometry(node, x, w, stride, padding, dilation, transposed, groups, g)
     n, c, h, wide, o, kh, kw, oh, ow = sizes
     inner, pixels = c * kh * kw, oh * ow
+    _check_panels(inner, max(pixels, o))
     parts = {
         part.args[1]: names.pointer(part) for part in node.users if part.args[1] in (0, 1, 2) and part.users
     }
     grad = names.pointer(g)
-    text = ["{", settings, f"static {kind} cols[{inner * pixels}] __attribute__((aligned(64)));"]
+    text = ["{", settings, f"static __thread {kind} cols[{inner * pixels}] __attribute__((aligned(64)));"]
     text += [
-        f"static {kind} across[{pixels * o}] __attribute__((aligned(64))), turned[{inner * o}] __attribute__((aligned(64)));"
+        f"static __thread {kind} across[{pixels * o}] __attribute__((aligned(64))), turned[{inner * o}] __attribute__((aligned(64)));"
     ]
     if 0 in parts:
         text += [f"memset({parts[0]}, 0, {n * c * h * wide} * sizeof({kind}));"]

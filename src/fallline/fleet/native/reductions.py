@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from ..recording import Layout
 from .loops import over, spot
-from .pointwise import C_TYPES, SUFFIX
+from .pointwise import C_TYPES, SUFFIX, Unwritable
 
 _COMBINE = {
     "sum": ("0", "{0} + {1}"),
@@ -31,6 +33,8 @@ def _reduction(node: Any, names: Any) -> list[str]:
     first, combine = _COMBINE[name]
     if name in ("amax", "amin") and out.dtype not in SUFFIX:
         raise NotImplementedError
+    if name in ("any", "all") and x.dtype != torch.bool:
+        raise Unwritable(f"{name} of numbers")
     kind = C_TYPES[out.dtype]
     steps = _steps(x, out, reduced)
     taken = f"({kind}){names.literals[x.base]}" if x.base in names.literals else None

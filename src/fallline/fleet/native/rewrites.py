@@ -140,7 +140,12 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 def _extreme(op: Any) -> Callable[..., Any]:
-    return lambda x, dims=(), keep=False: NotImplemented if dims else op(x, list(range(x.ndim)), keep)
+    def extreme(x: Tensor, dims: Any = (), keep: bool = False) -> Any:
+        if not x.ndim:  # the one number there is
+            return x.clone()
+        return NotImplemented if dims else op(x, list(range(x.ndim)), keep)
+
+    return extreme
 
 
 def _variance(x: Tensor, dims: Any = None, *, correction: Any = None, keepdim: bool = False) -> Tensor:

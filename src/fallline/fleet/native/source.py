@@ -31,13 +31,9 @@ from .graphs import (
 )
 from .loops import Access, nest
 from .memory import Piece, places
-from .pointwise import C_TYPES, expression, literal
+from .pointwise import C_TYPES, Unwritable, expression, literal
 
 aten = torch.ops.aten
-
-
-class Unwritable(Exception):
-    """An operation that is not known here."""
 
 
 @dataclass
@@ -85,6 +81,9 @@ class _Writer:
         self.output = next(n for n in recording.graph.nodes if n.op == "output").args[0]
         self.constants: list[Tensor] = []
         self.pieces: list[Piece] = []
+        for node in self.nodes:
+            if getattr(node.target, "_schema", None) is not None and node.target._schema.is_mutable:
+                raise Unwritable(f"operation that changes its argument, as {node.target} does")
         for node in recording.graph.nodes:
             if "layout" in node.meta and node.meta["layout"].dtype not in C_TYPES:
                 raise Unwritable(f"numbers of type {node.meta['layout'].dtype}")
@@ -102,7 +101,7 @@ class _Writer:
         try:
             body = [line for piece in self.pieces for line in piece.text()]
         except NotImplementedError as error:
-            raise Unwritable(str(error)) from error
+            raise Unwritable(str(error) or "text for one of its operations") from error
         text = _FUNCTION.format(body="\n".join("    " + line for line in [*head, *body]))
         return Source(text, results, scratch, len(self.own), self.constants)
 
@@ -210,6 +209,8 @@ class _Writer:
             text = expression(operation(node), texts, layout.dtype, common, node.kwargs)
             if text is None:
                 raise Unwritable(f"{node.target}")
+            if layout.dtype == torch.bool:
+                text = f"({text}) != 0"
             kind = C_TYPES[layout.dtype]
             local[node] = f"v_{node.name}"
             lines.append(f"const {kind} v_{node.name} = {text};")
