@@ -319,9 +319,11 @@ def test_numbers_are_columns_of_runs_at_each_step():
         fl.Run(rules.adam(lr=plan_, beta1=0.5), loss={"1.weight": 4.0}),
     ]
     fed = Numbers(Cast(task), runs)
-    at = fed.between(3, 6)
+    found, scheduled = fed.between(3, 6)
+    assert scheduled == {"lr"}
     for t in range(3):
-        column = at(t)
+        column = {path: values[t] if path in scheduled else values for path, values in found.items()}
+        assert {k: v.tolist() for k, v in fed.at(3 + t).items()} == {k: v.tolist() for k, v in column.items()}
         assert column["lr"].tolist() == [0.1, plan_.at(3 + t)]
         assert column["beta1"].tolist() == [0.9, 0.5]
         assert {c.dtype for c in column.values()} == {torch.float64}

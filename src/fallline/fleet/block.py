@@ -17,8 +17,8 @@ from .. import rng
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Batch, Task
-from . import variables
-from .advance import MEASURED, Carry, Inputs
+from . import stretch, variables
+from .advance import MEASURED, Carry
 from .feed import Numbers, Order, Stream
 from .guard import Guard
 from .log import Log
@@ -111,7 +111,7 @@ class Block:
         kind = cast.kind(runs[0], settings.batch)
         self.task, self.batch = cast.variant(dict(kind.options)), kind.batch
         rule = runs[0].rule
-        self._step = workshop.step(self.task, rule, settings.executor)
+        self.program = workshop.step(self.task, rule, settings.executor)
         self._evaluation = workshop.evaluation(self.task, rule, settings.executor)
         self.columns = dict(self.task.parts.get("train", {}))
         self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in self.runs])
@@ -120,7 +120,7 @@ class Block:
         seen = [None if s is None else s.train for s in samples]
         self.order = Order([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
         self.own = _own_columns(self.columns, samples)
-        room, h = workshop.room(self.task), self.numbers.between(0, 1)(0)
+        room, h = workshop.room(self.task), self.numbers.at(0)
         self.mask, self.per_example = room.masks(self.members), room.per_example
         self.frozen: dict[int, list[Tensor]] = {}
         self.pending: list[Tensor] = []
@@ -136,7 +136,7 @@ class Block:
 
     def _go_on(self, held: Snapshot, carry: Carry) -> None:
         self.step, self.carry, self.log = held.step, carry, Log.of(held)
-        self.pending = list(torch.from_numpy(held.arrays["pending"].copy()).unbind(1))
+        self.pending = [torch.from_numpy(held.arrays["pending"].T.copy())]
         self.seconds = held.arrays["seconds"].copy()
         for i in np.flatnonzero(self.log.died >= 0):
             self.frozen[int(i)] = [t[i].clone() for t in pytree.tree_leaves((carry.params, carry.buffers))]
@@ -148,56 +148,28 @@ class Block:
     def advance(self, stop: int, guard: Guard) -> None:
         """Take the steps to ``stop``, the next evaluation; the last of them is measured."""
         began = time.perf_counter()
-        start = max(e for e in self.settings.evaluations if e <= self.step)
-        index, h = self.order.between(start, stop), self.numbers.between(start, stop)
-        held, shape = pytree.tree_flatten(self.carry)
-
-        def inputs(t: int) -> Inputs:
-            given = (h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
-            return Inputs(*given, self.own, self.mask)
-
-        def snapshot() -> Snapshot:
-            self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
-            return self.snapshot()
-
-        columns = self.columns
-        if self.stream is not None:  # the examples of a step are all that there is of the data
-            index = torch.arange(self.batch).expand(stop - start, len(self.runs), self.batch).contiguous()
-            columns = self.stream.next()
-        args = (self.carry, inputs(self.step), columns)
-        plain, measured = (self._step.bind(*args, without=n)[0] for n in (len(MEASURED), 0))
-        for t in range(self.step, stop):
-            run = measured if t == stop - 1 else plain
-            after = run(*held, *_leaves(inputs(t)), *columns.values())
-            before, held, (train_loss, alive, *told) = held, after[: len(held)], after[len(held) :]
-            if int(alive.sum()) + len(self.frozen) < len(self.runs):
-                self._freeze(t, before, alive)
-            self.pending.append(train_loss)
-            self.step = t + 1
-            if self.step < stop:
-                guard.look(snapshot)
-                columns = columns if self.stream is None else self.stream.next()
-        self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
-        self.log.add("train_loss", stop, torch.stack(self.pending, 1).double().mean(1))
+        told = stretch.advance(self, stop, guard)
+        self._put_back_frozen()
+        self.log.add("train_loss", stop, torch.cat(self.pending).T.contiguous().double().mean(1))
         self.pending = []
-        for name, values in zip(MEASURED, told[: len(MEASURED)], strict=True):
+        for name, values in zip(MEASURED, told, strict=True):
             self.log.add(name, stop, values)
         self._spend(began)
 
-    def _freeze(self, step: int, before: list[Tensor], alive: Tensor) -> None:
+    def freeze(self, runs: Sequence[int], step: int, before: Sequence[Tensor]) -> None:
         """Keep the last finite parameters and buffers of runs that have just left the finite numbers."""
         variables = len(self.carry.params) + len(self.carry.buffers)
-        for i in (~alive).nonzero().flatten().tolist():
+        for i in runs:
             if i not in self.frozen:
                 self.frozen[i] = [t[i].clone() for t in before[:variables]]
                 self.log.died[i] = step
 
-    def _with_frozen(self, carry: Carry) -> Carry:
+    def _put_back_frozen(self) -> None:
         """Put the frozen runs back to where they were; what they computed since is of no run."""
         for i, kept in self.frozen.items():
-            for whole, own in zip(pytree.tree_leaves((carry.params, carry.buffers)), kept, strict=True):
-                whole[i] = own
-        return carry
+            whole = pytree.tree_leaves((self.carry.params, self.carry.buffers))
+            for tensor, own in zip(whole, kept, strict=True):
+                tensor[i] = own
 
     # --- evaluation -----------------------------------------------------------------------------------------
 
@@ -238,11 +210,11 @@ class Block:
 
     def snapshot(self) -> Snapshot:
         """Where the runs stand."""
+        self._put_back_frozen()
         held = {**variables.arrays(self.carry, self.count), **self.log.arrays(self.count)}
         held["seconds"] = self.seconds[: self.count].copy()
-        empty = torch.zeros(len(self.runs), 0)
-        pending = torch.stack(self.pending, 1) if self.pending else empty
-        held["pending"] = pending[: self.count].numpy().copy()
+        pending = torch.cat(self.pending).T if self.pending else torch.zeros(len(self.runs), 0)
+        held["pending"] = pending[: self.count].contiguous().numpy().copy()
         series = {name: np.array(at, dtype=np.int64) for name, at in self.log.steps.items()}
         return Snapshot(tuple(self.runs[: self.count]), self.step, held, series)
 
@@ -266,12 +238,6 @@ class Block:
         outcome = replace(record.outcome, numbers={**record.outcome.numbers, **scores})
         each = {name: values[i].numpy().copy() for name, values in judged.items() if values.ndim > 1}
         return replace(record, outcome=outcome, examples=each)
-
-
-def _leaves(given: Inputs) -> tuple[Tensor, ...]:
-    """The tensors of the inputs in the order in which they are flattened."""
-    first = (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
-    return (*first, *given.own.values(), *given.mask.values())
 
 
 def _rows(count: int, settings: Settings) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,19 @@ class Numbers:
             else:
                 self.fixed[path] = _column(column)
 
-    def between(self, start: int, stop: int) -> Callable[[int], dict[str, Tensor]]:
-        """The numbers at the steps from ``start``, by the number of steps since then."""
+    def between(self, start: int, stop: int) -> tuple[dict[str, Tensor], set[str]]:
+        """The numbers at some steps: [runs] each, [steps, runs] of those whose names are in the set."""
         steps = torch.arange(start, stop)
-        tables = {}
+        found = dict(self.fixed)
         for path in self.scheduled:
             rows = [schedules.values(row[path], steps) for row in self.of_rules]
-            tables[path] = torch.stack(rows, 1)
-        return lambda t: {**self.fixed, **{path: table[t] for path, table in tables.items()}}
+            found[path] = torch.stack(rows, 1)
+        return found, set(self.scheduled)
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """The numbers at a step."""
+        found, scheduled = self.between(step, step + 1)
+        return {path: values[0] if path in scheduled else values for path, values in found.items()}
 
 
 def _column(values: Sequence[Any]) -> Tensor:

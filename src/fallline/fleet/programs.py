@@ -34,10 +34,19 @@ class Program:
         function: the pure function of one run.
         in_dims: for each argument, 0 where every run has its own, ``None`` where all runs share it.
         executor: how it runs.
+        carries: whether its result begins with the next value of its first argument, whose last tensor says whether
+            a run goes on.
     """
 
-    def __init__(self, function: Callable[..., Any], in_dims: tuple[Any, ...], executor: Executor) -> None:
-        self.function, self.in_dims, self.executor = function, in_dims, executor
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        in_dims: tuple[Any, ...],
+        executor: Executor,
+        *,
+        carries: bool = False,
+    ) -> None:
+        self.function, self.in_dims, self.executor, self.carries = function, in_dims, executor, carries
         self.note = ""
         self._made: dict[Any, Callable[..., list[Tensor]]] = {}
         self._recorded: dict[Any, tuple[Any, Any]] = {}
@@ -93,7 +102,8 @@ class Program:
         short = Recording(_shortened(recorded.graph, without), recorded.constants)
         pairs = zip(pytree.tree_leaves(args), pytree.tree_leaves(row), strict=True)
         own = [whole.ndim > one.ndim for whole, one in pairs]
-        return native.Library(native.write(short, own)).bind(_count(self.in_dims, args))
+        carried = len(pytree.tree_leaves(args[0])) if self.carries else 0
+        return native.Library(native.write(short, own, carried)).bind(_count(self.in_dims, args))
 
     def _record(self, function: Callable[..., Any], args: Any, table: Any = None) -> tuple[Any, Any]:
         leaves, shape = pytree.tree_flatten(args)
