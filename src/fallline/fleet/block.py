@@ -29,6 +29,8 @@ from .widths import cut
 from .workshop import Workshop
 
 Progress = Callable[[int], None]
+FEW = 1 << 20
+"""Numbers that a block may compute at once in any case, when it is judged."""
 
 
 def train(
@@ -121,7 +123,7 @@ class Block:
         self.order = Order([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
         self.own = _own_columns(self.columns, samples)
         room, h = workshop.room(self.task), self.numbers.at(0)
-        self.mask, self.per_example = room.masks(self.members), room.per_example
+        self.mask, self.piece = room.masks(self.members), _piece(room, self.batch, settings.largest)
         self.frozen: dict[int, list[Tensor]] = {}
         self.pending: list[Tensor] = []
         self.seconds = np.zeros(len(self.runs))
@@ -185,7 +187,7 @@ class Block:
         if part == "validation" and any(fold is not None for fold in folds):
             columns, rows = self.columns, torch.from_numpy(np.stack([f for f in folds if f is not None]))
         whole = self.task.size(part) if rows is None else rows.shape[1]
-        size = _piece(self.per_example, self.settings.largest)
+        size = self.piece
         found = self._on(columns, rows, 0, min(size, whole))
         if size >= whole:
             return found
@@ -260,6 +262,6 @@ def _means(values: Tensor) -> Tensor:
     return values.double().mean(1) if values.ndim > 1 else values.double()
 
 
-def _piece(per_example: int, runs: int, most: int = 1 << 24) -> int:
-    """How many examples to evaluate at once, so that what a block computes stays within memory."""
-    return max(1, most // (runs * per_example))
+def _piece(room: variables.Room, batch: int, runs: int) -> int:
+    """How many examples to judge at once: as many as take no more memory than the gradient of a training batch."""
+    return max(1, batch + room.numbers // room.per_example, FEW // (runs * room.per_example))

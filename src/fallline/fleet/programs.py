@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from . import native, steady
@@ -34,8 +35,9 @@ class Program:
         function: the pure function of one run.
         in_dims: for each argument, 0 where every run has its own, ``None`` where all runs share it.
         executor: how it runs.
-        carries: whether its result begins with the next value of its first argument, whose last tensor says whether
-            a run goes on.
+        carries: where its result begins with the next value of its first argument, a named tuple whose last tensor
+            says whether a run goes on: how many of the tuple's first fields must be found as they were where it
+            does not.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Program:
         in_dims: tuple[Any, ...],
         executor: Executor,
         *,
-        carries: bool = False,
+        carries: int = 0,
     ) -> None:
         self.function, self.in_dims, self.executor, self.carries = function, in_dims, executor, carries
         self.note = ""
@@ -55,12 +57,15 @@ class Program:
         """Run on whole arguments."""
         leaves, _ = pytree.tree_flatten(args)
         run, out = self.bind(*args)
-        return pytree.tree_unflatten(run(*leaves), out)
+        carried = self._carried(args)[1]
+        first = [leaves[:carried]] if self.carries else []
+        return pytree.tree_unflatten(run(*first, *leaves[carried:]), out)
 
     def bind(self, *args: Any, without: int = 0) -> tuple[Callable[..., list[Tensor]], Any]:
         """The program for arguments of these shapes, from tensors to tensors, and the structure of its result.
 
-        A loop that calls it at each step keeps its arguments as one list of tensors and saves the rest.
+        A loop that calls it at each step keeps its arguments as one list of tensors and saves the rest. A program
+        that carries takes the carried tensors as a list of their own, and empties it.
 
         Args:
             *args: examples of the arguments.
@@ -89,6 +94,8 @@ class Program:
         short = _shortened(recorded.graph, without)
         for node in short.nodes:
             node.target = _DIRECT.get(node.target, node.target)
+        if self.carries:
+            short.set_codegen(_Emptied(self._carried(args)[1]))
         return GraphModule(recorded.constants, short).forward
 
     def _native(self, key: Any, args: Any, without: int) -> Callable[..., list[Tensor]]:
@@ -102,8 +109,25 @@ class Program:
         short = Recording(_shortened(recorded.graph, without), recorded.constants)
         pairs = zip(pytree.tree_leaves(args), pytree.tree_leaves(row), strict=True)
         own = [whole.ndim > one.ndim for whole, one in pairs]
-        carried = len(pytree.tree_leaves(args[0])) if self.carries else 0
-        return native.Library(native.write(short, own, carried)).bind(_count(self.in_dims, args))
+        kept, carried = self._carried(args)
+        return native.Library(native.write(short, own, carried, kept)).bind(_count(self.in_dims, args))
+
+    def _boxed(self, flat: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+        if not self.carries:
+            return flat
+
+        def boxed(carried: list[Tensor], *given: Tensor) -> list[Tensor]:
+            held = carried.copy()
+            carried.clear()
+            return flat(*held, *given)
+
+        return boxed
+
+    def _carried(self, args: Any) -> tuple[int, int]:
+        """How many tensors must be found as they were where a run does not go on, and how many are carried."""
+        if not self.carries:
+            return 0, 0
+        return len(pytree.tree_leaves(tuple(args[0])[: self.carries])), len(pytree.tree_leaves(args[0]))
 
     def _record(self, function: Callable[..., Any], args: Any, table: Any = None) -> tuple[Any, Any]:
         leaves, shape = pytree.tree_flatten(args)
@@ -117,7 +141,7 @@ class Program:
 
         if self.executor == "alone":
             flat(*leaves)
-            return flat, seen[0]
+            return self._boxed(flat), seen[0]
         recorded = record(flat, leaves, steady.table() if table is None else table)
         _share(recorded.graph)
         return recorded, seen[0]
@@ -136,6 +160,29 @@ def _shortened(whole: Graph, without: int) -> Graph:
         _leave_out(graph, without)
     graph.eliminate_dead_code()
     return graph
+
+
+class _Emptied(CodeGen):
+    """Writes a function whose first argument is a list of the carried tensors, which it empties.
+
+    So each of them is freed once it is read for the last time, and a state is not held twice.
+
+    Args:
+        carried: how many there are.
+    """
+
+    def __init__(self, carried: int) -> None:
+        super().__init__()
+        self.carried = carried
+
+    def gen_fn_def(self, free_vars: list[str], maybe_return_annotation: str, **others: Any) -> str:
+        names = list(free_vars)
+        if names and names[0] == "self":
+            del names[0]
+        held, given = names[: self.carried], names[self.carried :]
+        takes = "".join(f", {name}" for name in given)
+        first = f"def forward(self, carried{takes}){maybe_return_annotation}:"
+        return f"{first}\n    {', '.join(held)}, = carried\n    carried.clear()"
 
 
 def _leave_out(graph: Graph, count: int) -> None:

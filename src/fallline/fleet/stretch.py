@@ -94,12 +94,15 @@ def _one_by_one(
 ) -> list[Tensor]:
     """Call a program for each step."""
     held, shape = pytree.tree_flatten(block.carry)
+    kept = len(block.carry.params) + len(block.carry.buffers)
     told: list[Tensor] = []
+    count = len(held)
     for t in range(block.step, fed.stop):
         run = programs[t == fed.stop - 1]
-        before = held
-        after = run(*held, *leaves(fed.inputs(t)), *fed.columns.values())
-        held, (train_loss, alive, *told) = after[: len(held)], after[len(held) :]
+        before = held[:kept]
+        del block.carry  # it is freed while the program runs
+        after = run(held, *leaves(fed.inputs(t)), *fed.columns.values())
+        held, (train_loss, alive, *told) = after[:count], after[count:]
         block.carry = pytree.tree_unflatten(held, shape)
         if int(alive.sum()) + len(block.frozen) < len(block.runs):
             block.freeze((~alive).nonzero().flatten().tolist(), t, before)

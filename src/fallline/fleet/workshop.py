@@ -35,7 +35,7 @@ class Workshop:
         key = (id(task), specs.structure(rule), executor, "step")
         if key not in self._programs:
             dims = (0, Inputs(0, 0, 0, 0, None, 0, 0), None)  # type: ignore[arg-type]
-            self._programs[key] = Program(one_step(task, rule), dims, executor, carries=True)
+            self._programs[key] = Program(one_step(task, rule), dims, executor, carries=2)
         return self._programs[key]
 
     def evaluation(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:

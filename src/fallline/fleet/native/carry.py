@@ -13,59 +13,54 @@ from .pointwise import C_TYPES
 class Carry:
     """What a run takes from step to step, and the function that goes over runs and steps.
 
-    A step reads it from one place and writes it to another, so that a step after which a run does not go on leaves
-    all as it was; the two places take turns. The second place is the same memory for all runs.
+    What has to be found as it was, where a run does not go on, is read from one place and written to another; the two
+    take turns. The second place is the same memory for all runs. The rest is changed where it is.
 
     Args:
         layouts: of each carried tensor; the last one says whether the run goes on.
-        changed: whether a step changes it.
-        begin: where the second place begins in the scratch memory.
+        turns: whether it has two places.
+        begin: where the second places begin in the scratch memory.
     """
 
-    def __init__(self, layouts: Sequence[Layout], changed: Sequence[bool], begin: int) -> None:
-        self.layouts, self.changed = layouts, changed
+    def __init__(self, layouts: Sequence[Layout], turns: Sequence[bool], begin: int) -> None:
+        self.layouts, self.turns = layouts, turns
+        self.sizes = [numel(layout.shape) * layout.dtype.itemsize for layout in layouts]
         self.places, self.end = [], begin
-        for layout, changes in zip(layouts, changed, strict=True):
+        for size, two in zip(self.sizes, turns, strict=True):
             self.places.append(self.end)
-            self.end += -(-numel(layout.shape) * layout.dtype.itemsize // LINE) * LINE if changes else 0
+            self.end += -(-size // LINE) * LINE if two else 0
 
     def function(self, step: Sequence[str]) -> str:
         """The text of the function, from that of a step of a run.
 
-        ``p`` holds the addresses of arguments, constants and results; ``by_step`` how many entries lie between two steps
-        of each argument and result. ``left`` is told at which step each run did not go on, or −1.
+        ``p`` holds the addresses of arguments, constants and results; ``by_step`` how many entries lie between two
+        steps of each argument and result. ``left`` is told at which step each run did not go on, or −1.
         """
-        homes = [f"{self._kind(i)} *const h{i} = {self._home(i)};" for i in range(len(self.layouts))]
-        begin = [line for i in range(len(self.layouts)) for line in self._begin(i)]
-        back = [
-            f"memcpy(h{i}, scratch + {self.places[i]}, {numel(layout.shape) * layout.dtype.itemsize});"
-            for i, layout in enumerate(self.layouts)
-            if self.changed[i]
-        ]
+        every = range(len(self.layouts))
         last = len(self.layouts) - 1
         return _FUNCTION.format(
-            homes=_indented(homes, 4),
+            homes=_indented([line for i in every for line in self._home(i)], 4),
             gone="0" if last < 0 else f"!*h{last}",
-            step=_indented([*begin, *step], 6),
-            ended="0" if last < 0 or not self.changed[last] else f"!*b{last}",
-            back=_indented(back, 6),
+            step=_indented([*(line for i in every for line in self._begin(i)), *step], 6),
+            ended="0" if last < 0 or not self.turns[last] else f"!*b{last}",
+            back=_indented([f"memcpy(h{i}, s{i}, {self.sizes[i]});" for i in every if self.turns[i]], 6),
             leave="" if last < 0 else f"if (left[r] >= 0) *h{last} = 0;",
         )
 
-    def _kind(self, i: int) -> str:
-        return C_TYPES[self.layouts[i].dtype]
-
-    def _home(self, i: int) -> str:
-        return f"({self._kind(i)} *)p[{i}] + r * {numel(self.layouts[i].shape)}"
+    def _home(self, i: int) -> list[str]:
+        kind = C_TYPES[self.layouts[i].dtype]
+        lines = [f"{kind} *const h{i} = ({kind} *)p[{i}] + r * {numel(self.layouts[i].shape)};"]
+        if self.turns[i]:
+            lines.append(f"{kind} *const s{i} = ({kind} *)(scratch + {self.places[i]});")
+        return lines
 
     def _begin(self, i: int) -> list[str]:
-        kind = self._kind(i)
-        if not self.changed[i]:
-            return [f"const {kind} *const a{i} = h{i};"]
-        second = f"({kind} *)(scratch + {self.places[i]})"
+        kind = C_TYPES[self.layouts[i].dtype]
+        if not self.turns[i]:
+            return [f"{kind} *const a{i} = h{i};"]
         return [
-            f"const {kind} *const a{i} = k & 1 ? {second} : h{i};",
-            f"{kind} *const b{i} = k & 1 ? h{i} : {second};",
+            f"const {kind} *const a{i} = k & 1 ? s{i} : h{i};",
+            f"{kind} *const b{i} = k & 1 ? h{i} : s{i};",
         ]
 
 

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,11 +54,13 @@ class Loop:
         self._strides = ctypes.c_long * (source.arguments + len(source.results))
         self._left = torch.empty(runs, dtype=torch.int64)
 
-    def __call__(self, *args: Tensor) -> list[Tensor]:
-        """The results of one step, of which nothing is kept in the arguments."""
-        carried = [t.clone(memory_format=torch.contiguous_format) for t in args[: self.source.carried]]
-        one = [0] * (len(args) - len(carried))
-        told, _ = self.advance(carried, args[len(carried) :], one, 1)
+    def __call__(self, *args: Any) -> list[Tensor]:
+        """The results of one step; where tensors are carried, the first argument is a list of them."""
+        carried: list[Tensor] = []
+        if self.source.carried:
+            carried = [t.clone(memory_format=torch.contiguous_format) for t in args[0]]
+            args = args[1:]
+        told, _ = self.advance(carried, args, [0] * len(args), 1)
         return [*carried, *(t[0] for t in told)]
 
     def advance(
