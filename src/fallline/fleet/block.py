@@ -17,9 +17,11 @@ from .. import rng
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Batch, Task
+from . import device as devices
 from . import variables
 from .advance import MEASURED, Carry, Inputs
 from .feed import Numbers, Order, Stream
+from .graphed import Loop
 from .guard import Guard
 from .log import Log
 from .members import Cast
@@ -71,7 +73,7 @@ def trained(
         guard: looks after the block.
     """
     until, guard = settings.steps if until is None else until, guard or Guard()
-    with torch.no_grad(), single_threaded():
+    with working(task, runs, settings, workshop):
         block = Block(workshop.cast(task), runs, settings, workshop, start)
         for stop in [e for e in settings.evaluations if block.step < e <= until]:
             begin = block.step
@@ -85,6 +87,15 @@ def trained(
             if stop < until:
                 guard.look(block.snapshot)
         yield block
+
+
+@contextmanager
+def working(task: Task, runs: Sequence[Run], settings: Settings, workshop: Workshop) -> Iterator[None]:
+    """What a block needs around it."""
+    device, cast = torch.device(settings.device), workshop.cast(task)
+    own = cast.variant(dict(cast.kind(runs[0], settings.batch).options))
+    with torch.no_grad(), single_threaded(), devices.current(device), workshop.shelf.frozen(own, device):
+        yield
 
 
 @contextmanager
@@ -113,30 +124,38 @@ class Block:
         rule = runs[0].rule
         self._step = workshop.step(self.task, rule, settings.executor)
         self._evaluation = workshop.evaluation(self.task, rule, settings.executor)
-        self.columns = dict(self.task.parts.get("train", {}))
-        self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in self.runs])
+        self.device, self.shelf = torch.device(settings.device), workshop.shelf
+        deferred = self.device.type != "cpu" or settings.executor == "graphed"
+        self.columns = self._part("train")
+        self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in self.runs], device=self.device)
         self.numbers = Numbers(cast, self.runs)
         samples = [member.sample for member in self.members]
         seen = [None if s is None else s.train for s in samples]
-        self.order = Order([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
-        self.own = _own_columns(self.columns, samples)
+        drawn = ([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
+        self.order = devices.Order(*drawn, self.device) if deferred else Order(*drawn)
+        own = _own_columns(dict(self.task.parts.get("train", {})), samples)
+        self.own = devices.moved(own, self.device)
         room, h = workshop.room(self.task), self.numbers.between(0, 1)(0)
-        self.mask, self.per_example = room.masks(self.members), room.per_example
+        self.numbers.move(self.device)
+        self.mask, self.per_example = devices.moved(room.masks(self.members), self.device), room.per_example
         self.frozen: dict[int, list[Tensor]] = {}
         self.pending: list[Tensor] = []
         self.seconds = np.zeros(len(self.runs))
         if start is None:
             self.step, self.log = 0, Log(np.full(len(self.runs), -1, dtype=np.int64))
-            self.carry = variables.started(room, self.members, h)
-            self.evaluate()
+            self.carry = devices.moved(variables.started(room, self.members, h), self.device)
         else:
-            self._go_on(start.take(rows), variables.restored(room, rule, h, start.take(rows).arrays))
+            carry = variables.restored(room, rule, h, start.take(rows).arrays)
+            self._go_on(start.take(rows), devices.moved(carry, self.device))
         self.stream = None if self.task.stream is None else Stream(self.task, self.batch, self.step)
+        self.loop = Loop(self, self._step) if deferred else None
+        if start is None:
+            self.evaluate()
         self._spend(began)
 
     def _go_on(self, held: Snapshot, carry: Carry) -> None:
         self.step, self.carry, self.log = held.step, carry, Log.of(held)
-        self.pending = list(torch.from_numpy(held.arrays["pending"].copy()).unbind(1))
+        self.pending = list(torch.from_numpy(held.arrays["pending"].copy()).to(self.device).unbind(1))
         self.seconds = held.arrays["seconds"].copy()
         for i in np.flatnonzero(self.log.died >= 0):
             self.frozen[int(i)] = [t[i].clone() for t in pytree.tree_leaves((carry.params, carry.buffers))]
@@ -148,6 +167,10 @@ class Block:
     def advance(self, stop: int, guard: Guard) -> None:
         """Take the steps to ``stop``, the next evaluation; the last of them is measured."""
         began = time.perf_counter()
+        if self.loop is not None:
+            self.loop.advance(stop, guard)
+            self._spend(began)
+            return
         start = max(e for e in self.settings.evaluations if e <= self.step)
         index, h = self.order.between(start, stop), self.numbers.between(start, stop)
         held, shape = pytree.tree_flatten(self.carry)
@@ -168,7 +191,7 @@ class Block:
         plain, measured = (self._step.bind(*args, without=n)[0] for n in (len(MEASURED), 0))
         for t in range(self.step, stop):
             run = measured if t == stop - 1 else plain
-            after = run(*held, *_leaves(inputs(t)), *columns.values())
+            after = run(*held, *inputs(t).leaves(), *columns.values())
             before, held, (train_loss, alive, *told) = held, after[: len(held)], after[len(held) :]
             if int(alive.sum()) + len(self.frozen) < len(self.runs):
                 self._freeze(t, before, alive)
@@ -208,12 +231,14 @@ class Block:
 
     def _judged(self, part: str) -> dict[str, Tensor]:
         """Loss and score on a part, for each run and, where they are, for each example."""
-        columns, rows = dict(self.task.parts.get(part, {})), None
+        columns, rows = self._part(part), None
         folds = [member.sample.validation for member in self.members if member.sample is not None]
         if part == "validation" and any(fold is not None for fold in folds):
-            columns, rows = self.columns, torch.from_numpy(np.stack([f for f in folds if f is not None]))
+            rows = torch.from_numpy(np.stack([f for f in folds if f is not None])).to(self.device)
+            columns = self.columns
         whole = self.task.size(part) if rows is None else rows.shape[1]
-        size = _piece(self.per_example, self.settings.largest)
+        most = 1 << (24 if self.device.type == "cpu" else 27)
+        size = _piece(self.per_example, self.settings.largest, most)
         found = self._on(columns, rows, 0, min(size, whole))
         if size >= whole:
             return found
@@ -223,6 +248,10 @@ class Block:
         pieces = [found, *(self._on(columns, rows, i, min(i + size, whole)) for i in starts)]
         return {name: torch.cat([piece[name] for piece in pieces], 1) for name in found}
 
+    def _part(self, part: str) -> Batch:
+        """The columns of a part, where this block trains."""
+        return self.shelf.columns(self.task.parts.get(part, {}), self.device)
+
     def _on(self, columns: Batch, rows: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:
         """Loss and score on some examples, which every run is given as its own, as batches are."""
         if rows is None:
@@ -230,7 +259,7 @@ class Block:
         else:
             own = {k: c[rows[:, start:stop]] for k, c in columns.items()}
         found: dict[str, Tensor] = self._evaluation(
-            self.carry, self.numbers.loss, self.seeds, torch.tensor(-1 - start), own
+            self.carry, self.numbers.loss, self.seeds, torch.tensor(-1 - start, device=self.device), own
         )
         return found
 
@@ -242,14 +271,15 @@ class Block:
         held["seconds"] = self.seconds[: self.count].copy()
         empty = torch.zeros(len(self.runs), 0)
         pending = torch.stack(self.pending, 1) if self.pending else empty
-        held["pending"] = pending[: self.count].numpy().copy()
+        held["pending"] = pending[: self.count].cpu().numpy().copy()
         series = {name: np.array(at, dtype=np.int64) for name, at in self.log.steps.items()}
         return Snapshot(tuple(self.runs[: self.count]), self.step, held, series)
 
     def records(self) -> list[Record]:
         """What the runs leave at the end."""
         began = time.perf_counter()
-        judged = {f"test_{k}": v for k, v in self._judged("test").items()} if self.settings.judge else {}
+        found = self._judged("test") if self.settings.judge else {}
+        judged = {f"test_{k}": v.cpu() for k, v in found.items()}
         self._spend(began)
         snapshot = self.snapshot()
         return [self._record(snapshot, i, judged) for i in range(self.count)]
@@ -266,12 +296,6 @@ class Block:
         outcome = replace(record.outcome, numbers={**record.outcome.numbers, **scores})
         each = {name: values[i].numpy().copy() for name, values in judged.items() if values.ndim > 1}
         return replace(record, outcome=outcome, examples=each)
-
-
-def _leaves(given: Inputs) -> tuple[Tensor, ...]:
-    """The tensors of the inputs in the order in which they are flattened."""
-    first = (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
-    return (*first, *given.own.values(), *given.mask.values())
 
 
 def _rows(count: int, settings: Settings) -> list[int]:

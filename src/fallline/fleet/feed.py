@@ -35,12 +35,22 @@ class Numbers:
 
     def between(self, start: int, stop: int) -> Callable[[int], dict[str, Tensor]]:
         """The numbers at the steps from ``start``, by the number of steps since then."""
+        tables = self.tables(start, stop)
+        return lambda t: {**self.fixed, **{path: table[t] for path, table in tables.items()}}
+
+    def tables(self, start: int, stop: int) -> dict[str, Tensor]:
+        """The numbers that change with the steps, [steps, runs]."""
         steps = torch.arange(start, stop)
         tables = {}
         for path in self.scheduled:
             rows = [schedules.values(row[path], steps) for row in self.of_rules]
             tables[path] = torch.stack(rows, 1)
-        return lambda t: {**self.fixed, **{path: table[t] for path, table in tables.items()}}
+        return tables
+
+    def move(self, device: torch.device) -> None:
+        """Bring the numbers that stay to a device."""
+        self.loss = {path: column.to(device) for path, column in self.loss.items()}
+        self.fixed = {path: column.to(device) for path, column in self.fixed.items()}
 
 
 def _column(values: Sequence[Any]) -> Tensor:

@@ -5,12 +5,14 @@ traced     ``vmap`` says what the block computes; recording writes it down as a 
            last digits would depend on a run's place in its block are written with others that do not (``steady``)
 compiled   the operations of one run, written as one function in C, which is called for each run of the block
            (``native``); where there is no C compiler, or an operation is not known in C, as traced
+graphed    as traced, and its calls are captured as one CUDA graph (``graphed``)
 alone      no batching: each run of the block by itself, for models that ``vmap`` cannot take
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -24,7 +26,7 @@ from . import native, steady
 from .recording import Recording, Unrecordable, record
 
 aten = torch.ops.aten
-Executor: TypeAlias = Literal["traced", "compiled", "alone"]
+Executor: TypeAlias = Literal["traced", "graphed", "compiled", "alone"]
 
 
 class Program:
@@ -58,7 +60,7 @@ class Program:
             without: how many of the last tensors of the result, and what only they need, are left out.
         """
         leaves, shape = pytree.tree_flatten(args)
-        key = (shape, tuple((t.shape, t.dtype) for t in leaves))
+        key = (shape, tuple((t.shape, t.dtype, t.device) for t in leaves))
         if (key, without) not in self._made:
             self._made[key, without] = self._finished(key, args, without)
         return self._made[key, without], self._recorded[key][1]
@@ -100,7 +102,8 @@ class Program:
         seen: list[Any] = []
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
-            result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
+            with made_on(leaves[0].device):
+                result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
             out, spec = pytree.tree_flatten(result)
             seen[:] = [spec]
             return out
@@ -108,9 +111,18 @@ class Program:
         if self.executor == "alone":
             flat(*leaves)
             return flat, seen[0]
-        recorded = record(flat, leaves, steady.table() if table is None else table)
+        if table is None:
+            table = steady.table() if leaves[0].device.type == "cpu" else {}
+        recorded = record(flat, leaves, table)
+        # by itself, as the weight of a module may be moved to another device
+        recorded.constants.update({name: t.detach() for name, t in recorded.constants.items()})
         _share(recorded.graph)
         return recorded, seen[0]
+
+
+def made_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, tensors that a model makes without naming a device are made on this one."""
+    return nullcontext() if device.type == "cpu" else device
 
 
 def _shortened(whole: Graph, without: int) -> Graph:

@@ -7,6 +7,7 @@ from typing import Any
 from .. import specs
 from ..tasks.base import Task
 from .advance import Inputs, one_evaluation, one_step
+from .device import Shelf
 from .members import Cast
 from .programs import Executor, Program
 from .variables import Room
@@ -19,6 +20,7 @@ class Workshop:
         self._programs: dict[Any, Program] = {}
         self._casts: dict[int, Cast] = {}
         self._rooms: dict[int, Room] = {}
+        self.shelf = Shelf()
 
     def cast(self, task: Task) -> Cast:
         """A task with its variants and samples."""
