@@ -85,13 +85,13 @@ def test_a_kernel_that_rounds_by_place_is_told_in_the_plan(monkeypatch: pytest.M
 
 
 def test_a_run_that_is_faster_alone_trains_alone(monkeypatch: pytest.MonkeyPatch):
-    measured = trial._tried
+    measured = trial.tried
 
     def slow_in_a_block(task: Task, executor: Any, rows: int) -> Any:
         found = measured(task, executor, rows)
         return dataclasses.replace(found, step=3e-3 if executor == "traced" else 2e-3)
 
-    monkeypatch.setattr(trial, "_tried", slow_in_a_block)
+    monkeypatch.setattr(trial, "tried", slow_in_a_block)
     choice = choose(classification())
     assert (choice.executor, choice.largest, choice.step) == ("alone", 1, 2e-3)
     assert choice.reason.startswith("alone a run is faster: 2 ms a step, against 3 ms in a block")

@@ -107,7 +107,7 @@ class Shelf:
         whole = task.module
         named = [] if whole is None else [*whole.named_parameters(), *whole.named_buffers()]
         fixed = [(t, t.data) for _, t in named if not t.requires_grad and t.device != device]
-        for t, there in fixed:
+        for t, _ in fixed:
             t.data = self.tensor(t, device)
         try:
             yield

@@ -58,9 +58,10 @@ class CudaGraph:
         try:
             with torch.cuda.graph(self.graph, stream=stream):
                 step()
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            for one in (error, error.__context__):
+                if isinstance(one, torch.cuda.OutOfMemoryError):
+                    raise one from None
             torch.cuda.synchronize()
             raise Uncapturable(_first_line(error)) from error
 
@@ -73,6 +74,11 @@ class Again:
 
     def __init__(self, step: Step) -> None:
         self.replay = step
+
+
+def capture(step: Step, stream: torch.cuda.Stream | None) -> Graph:
+    """What repeats a step; without a stream to capture it on, the step itself."""
+    return Again(step) if stream is None else CudaGraph(step, stream)
 
 
 class Loop:
@@ -181,10 +187,8 @@ class Loop:
         def step() -> None:
             self._once(run)
 
-        if self.stream is None:
-            return Again(step)
         try:
-            return CudaGraph(step, self.stream)
+            return capture(step, self.stream)
         except Uncapturable as error:
             self.program.note = f"called step by step, as it cannot be captured: {error}"
             return Again(step)
@@ -206,7 +210,9 @@ class Loop:
         h = {path: table.index_select(0, at)[0] for path, table in self.tables.items()}
         numbers, block = self.block.numbers, self.block
         examples = self.index.index_select(0, at)[0]
-        return Inputs({**numbers.fixed, **h}, numbers.loss, examples, block.seeds, self.step, block.own, block.mask)
+        return Inputs(
+            {**numbers.fixed, **h}, numbers.loss, examples, block.seeds, self.step, block.own, block.mask
+        )
 
     def _program(self, without: int) -> Run:
         if without not in self.made:
@@ -222,7 +228,7 @@ class Loop:
             self.losses = torch.zeros(self.room, len(loss), dtype=loss.dtype, device=self.device)
         self.losses.index_copy_(0, self.slot.reshape(1), loss.detach()[None])
         self.died.copy_(torch.where(alive | (self.died >= 0), self.died, self.step))
-        own = {t.untyped_storage().data_ptr() for t in self.held}
+        own = {t.untyped_storage()._cdata for t in self.held}
         rows = [(h, _apart(t, own)) for h, t in zip(self.held, new, strict=True) if t is not h]
         for held, t in rows:
             if held is not self.block.carry.alive:
@@ -235,7 +241,7 @@ class Loop:
 
 def _apart(t: Tensor, own: set[int]) -> Tensor:
     """A result that can be read while the variables are written over: a step may hand one on as another."""
-    return t.clone() if t.untyped_storage().data_ptr() in own else t
+    return t.clone() if t.untyped_storage()._cdata in own else t
 
 
 def _room(column: Tensor, batch: int, device: torch.device) -> Tensor:
