@@ -16,9 +16,9 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from fallline.fleet.block import Block, working
-from fallline.fleet.device import Shelf
+from fallline.fleet.device import Shelf, made_on
 from fallline.fleet.guard import Guard
-from fallline.fleet.programs import Program, made_on
+from fallline.fleet.programs import Program
 from fallline.fleet.settings import Settings
 from fallline.fleet.variables import Room
 from fallline.fleet.workshop import Workshop
@@ -30,7 +30,7 @@ DEVICE = "meta"
 
 
 @contextmanager
-def pretending(patch: pytest.MonkeyPatch) -> Iterator[None]:
+def pretending() -> Iterator[None]:
     """Inside, tensors have a shape, a type and a device, and no numbers."""
 
     def bind(self: Program, *args: Any, without: int = 0) -> Any:
@@ -49,15 +49,15 @@ def pretending(patch: pytest.MonkeyPatch) -> Iterator[None]:
         assert self.device.type == "cpu", "numbers are taken from the device without .cpu()"
         return np.zeros(self.shape, dtype=str(self.dtype).removeprefix("torch."))
 
-    patch.setattr(Program, "bind", bind)
-    patch.setattr(Tensor, "numpy", numpy)
-    patch.setattr(Room, "masks", lambda *_: {})
-    patch.setattr(Shelf, "frozen", lambda *_: nullcontext())  # a weight takes no tensor without numbers
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with pytest.MonkeyPatch.context() as patch, FakeTensorMode(allow_non_fake_inputs=True):
+        patch.setattr(Program, "bind", bind)
+        patch.setattr(Tensor, "numpy", numpy)
+        patch.setattr(Room, "masks", lambda *_: {})
+        patch.setattr(Shelf, "frozen", lambda *_: nullcontext())  # a weight takes no tensor without numbers
         yield
 
 
-def train(task: Task, runs: list[Run], settings: Settings, patch: pytest.MonkeyPatch) -> Block:
+def train(task: Task, runs: list[Run], settings: Settings) -> Block:
     """A block that went through a whole training, on a device that is not there."""
     first, workshop = task.init(0), Workshop()
     task = replace(task, init=lambda seed: first)
@@ -69,7 +69,7 @@ def train(task: Task, runs: list[Run], settings: Settings, patch: pytest.MonkeyP
     workshop.room(own)
     for run in runs:
         workshop.cast(task).member(run)
-    with pretending(patch), working(task, runs, settings, workshop):
+    with pretending(), working(task, runs, settings, workshop):
         block = Block(workshop.cast(task), runs, settings, workshop, None)
         for stop in settings.evaluations[1:]:
             block.advance(stop, Guard())

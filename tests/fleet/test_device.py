@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import fallline as fl
 from fallline import fleet, rules, schedules
@@ -164,6 +167,19 @@ def test_a_graph_is_captured_once_and_sees_the_same_memory_ever_after(
     assert _Rigid.made == 1
 
 
+def test_a_block_that_is_done_gives_its_memory_back_at_once():
+    workshop, runs = Workshop(), [fl.Run(rules.sgd())]
+    gc.collect()
+    gc.disable()
+    try:
+        with blocks.trained(classification(), runs, GRAPHED, workshop) as block:
+            held = weakref.ref(block.loop)
+        del block
+        assert held() is None
+    finally:
+        gc.enable()
+
+
 def test_a_step_that_cannot_be_captured_is_called_and_that_is_told(monkeypatch: pytest.MonkeyPatch):
     def refuse(step: Any, stream: Any) -> Any:
         raise graphed.Uncapturable("operation not permitted when stream is capturing")
@@ -181,32 +197,32 @@ def test_a_step_that_cannot_be_captured_is_called_and_that_is_told(monkeypatch: 
 # --- a device that is not the processor ---------------------------------------------------------------------
 
 
-def elsewhere(task: Task, rule: Any, patch: pytest.MonkeyPatch, steps: int = 12, **options: Any) -> set[str]:
+def elsewhere(task: Task, rule: Any, steps: int = 12, **options: Any) -> set[str]:
     """The devices on which variables are after a training on a device of its own."""
     plan = Settings(steps, 7, (0, 1, 4, steps), judge=True, executor="graphed", device=pretended.DEVICE)
     runs = [fl.Run(rule, seed=s, **options) for s in range(3)]
-    block = pretended.train(task, runs, plan, patch)
+    block = pretended.train(task, runs, plan)
     return {str(t.device) for t in block.loop.held} | {str(t.device) for t in block.own.values()}
 
 
 @pytest.mark.parametrize("model", list(BATCHED))
-def test_models_train_on_a_device_of_its_own(model: str, monkeypatch: pytest.MonkeyPatch):
+def test_models_train_on_a_device_of_its_own(model: str):
     rule = rules.adam(lr=schedules.cosine(0.1, 40))
-    assert elsewhere(task_of(model), rule, monkeypatch) == {pretended.DEVICE}
+    assert elsewhere(task_of(model), rule) == {pretended.DEVICE}
 
 
 @pytest.mark.parametrize("rule", named())
-def test_rules_train_on_a_device_of_its_own(rule: str, monkeypatch: pytest.MonkeyPatch):
-    assert elsewhere(classification(), getattr(rules, rule)(), monkeypatch) == {pretended.DEVICE}
+def test_rules_train_on_a_device_of_its_own(rule: str):
+    assert elsewhere(classification(), getattr(rules, rule)()) == {pretended.DEVICE}
 
 
-def test_streams_and_runs_with_data_of_their_own_do(monkeypatch: pytest.MonkeyPatch):
-    assert elsewhere(streamed(400)[0], rules.sgd(), monkeypatch) == {pretended.DEVICE}
+def test_streams_and_runs_with_data_of_their_own_do():
+    assert elsewhere(streamed(400)[0], rules.sgd()) == {pretended.DEVICE}
     noisy = {"label_noise": 0.4, "fold": 1}
-    assert elsewhere(classification(), rules.sgd(), monkeypatch, data=noisy) == {pretended.DEVICE}
+    assert elsewhere(classification(), rules.sgd(), data=noisy) == {pretended.DEVICE}
 
 
-def test_a_model_that_keeps_a_tensor_to_itself_is_found_out(monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_keeps_a_tensor_to_itself_is_found_out():
     class Apart(nn.Linear):
         def __init__(self) -> None:
             super().__init__(6, 3)
@@ -216,17 +232,36 @@ def test_a_model_that_keeps_a_tensor_to_itself_is_found_out(monkeypatch: pytest.
             return super().forward(x) * self.scale
 
     with pytest.raises(
-        RuntimeError, match="Expected all tensors to be on the same device|Unhandled FakeTensor Device"
+        RuntimeError, match=r"Expected all tensors to be on the same device|Unhandled FakeTensor Device"
     ):
-        elsewhere(classification(Apart), rules.sgd(), monkeypatch)
+        elsewhere(classification(Apart), rules.sgd())
 
 
-def test_a_tensor_made_in_the_model_is_made_on_its_device(monkeypatch: pytest.MonkeyPatch):
+def test_a_tensor_made_in_the_model_is_made_on_its_device():
     class Counting(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.arange(3.0)
 
-    assert elsewhere(classification(lambda: Counting(6, 3)), rules.sgd(), monkeypatch) == {pretended.DEVICE}
+    assert elsewhere(classification(lambda: Counting(6, 3)), rules.sgd()) == {pretended.DEVICE}
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(3), nn.InstanceNorm1d(3, track_running_stats=True)])
+def test_norms_on_a_device_say_what_they_write(norm: nn.Module, monkeypatch: pytest.MonkeyPatch):
+    """cuDNN's batch norm changes running averages behind the back of what records it."""
+    asked: list[bool] = []
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.batch_norm, torch.instance_norm):
+                asked.append(args[8])
+            return func(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    for where in ("cpu", "meta"):
+        x, norm = torch.ones(2, 3, 4, device=where), norm.to(where)
+        with Seen(), device.made_on(torch.device(where)):
+            norm(x)
+    assert asked == [True, False]
 
 
 def test_the_device_is_asked_for_nothing_between_evaluations(monkeypatch: pytest.MonkeyPatch):
@@ -240,7 +275,7 @@ def test_the_device_is_asked_for_nothing_between_evaluations(monkeypatch: pytest
                 return fetched(self)
 
             patch.setattr(Tensor, "cpu", counted)
-            elsewhere(classification(), rules.adam(), patch, steps)
+            elsewhere(classification(), rules.adam(), steps)
             asked.append(count[0])
     assert asked[0] == asked[1] > 0
 

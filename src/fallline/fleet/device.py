@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .. import rng
@@ -74,6 +75,25 @@ def current(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+@contextmanager
+def made_on(device: torch.device) -> Iterator[None]:
+    """Inside, tensors that a model makes without naming a device are made on this one."""
+    if device.type == "cpu":
+        yield
+        return
+    with device, _NothingHidden():
+        yield
+
+
+class _NothingHidden(TorchFunctionMode):
+    """Takes the norms of torch in place of cuDNN's, which write to running averages and do not say so."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.batch_norm, torch.instance_norm):
+            args = (*args[:8], False)
+        return func(*args, **(kwargs or {}))
+
+
 def moved(tree: Any, device: torch.device) -> Any:
     """The same tree of tensors on a device."""
     return pytree.tree_map(lambda t: t.to(device), tree)
@@ -105,8 +125,8 @@ class Shelf:
     def frozen(self, task: Task, device: torch.device) -> Iterator[None]:
         """Inside, the weights of a task that all of its runs share are on a device."""
         whole = task.module
-        named = [] if whole is None else [*whole.named_parameters(), *whole.named_buffers()]
-        fixed = [(t, t.data) for _, t in named if not t.requires_grad and t.device != device]
+        named = [] if whole is None else list(whole.parameters())
+        fixed = [(t, t.data) for t in named if not t.requires_grad and t.device != device]
         for t, _ in fixed:
             t.data = self.tensor(t, device)
         try:

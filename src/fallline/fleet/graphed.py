@@ -8,6 +8,7 @@ its row stays as it was before.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,7 +91,8 @@ class Loop:
     """
 
     def __init__(self, block: Block, program: Program) -> None:
-        self.block, self.program, self.device = block, program, block.device
+        self.block: Block = weakref.proxy(block)  # a circle would hold a GPU's memory until it is looked for
+        self.program, self.device, self.graphed = program, block.device, block.settings.executor == "graphed"
         leaves, shape = pytree.tree_flatten(block.carry)
         self.held = [t.clone(memory_format=torch.contiguous_format) for t in leaves]
         block.carry = pytree.tree_unflatten(self.held, shape)
@@ -173,25 +175,25 @@ class Loop:
 
     def _again(self) -> None:
         """Take a step: the first ones as they are, then by their graph."""
-        if self.graph is None and self.block.settings.executor == "graphed" and self.warm >= WARM:
-            self.graph = self._captured()
+        if self.graph is None and self.graphed and self.warm >= WARM:
+            self._capture()
         if self.graph is not None:
             self.graph.replay()
             return
         self._aside(lambda: self._once(self._program(len(MEASURED))))
         self.warm += 1
 
-    def _captured(self) -> Graph:
-        run = self._program(len(MEASURED))
+    def _capture(self) -> None:
+        run, loop = self._program(len(MEASURED)), weakref.proxy(self)
 
         def step() -> None:
-            self._once(run)
+            loop._once(run)
 
         try:
-            return capture(step, self.stream)
+            self.graph = capture(step, self.stream)
         except Uncapturable as error:
             self.program.note = f"called step by step, as it cannot be captured: {error}"
-            return Again(step)
+            self.graphed = False
 
     def _aside(self, step: Callable[[], object]) -> None:
         """Take a step on the stream on which it will be captured."""

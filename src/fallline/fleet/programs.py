@@ -12,17 +12,17 @@ alone      no batching: each run of the block by itself, for models that ``vmap`
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from . import native, steady
+from .device import made_on
 from .recording import Recording, Unrecordable, record
 
 aten = torch.ops.aten
@@ -114,15 +114,11 @@ class Program:
         if table is None:
             table = steady.table() if leaves[0].device.type == "cpu" else {}
         recorded = record(flat, leaves, table)
-        # by itself, as the weight of a module may be moved to another device
-        recorded.constants.update({name: t.detach() for name, t in recorded.constants.items()})
+        for name, t in recorded.constants.items():
+            if isinstance(t, nn.Parameter):  # a module's, which may be moved to another device
+                recorded.constants[name] = t.detach()
         _share(recorded.graph)
         return recorded, seen[0]
-
-
-def made_on(device: torch.device) -> AbstractContextManager[Any]:
-    """Inside, tensors that a model makes without naming a device are made on this one."""
-    return nullcontext() if device.type == "cpu" else device
 
 
 def _shortened(whole: Graph, without: int) -> Graph:
