@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import fallline as fl
-from fallline import fleet, rules, schedules
+from fallline import fleet, rng, rules, schedules
 from fallline.errors import BadTask, BadValue
 from fallline.fleet import Fleet, Settings, Stopped, device, feed, graphed, probing, trial
 from fallline.fleet import block as blocks

@@ -86,7 +86,10 @@ def made_on(device: torch.device) -> Iterator[None]:
 
 
 class _NothingHidden(TorchFunctionMode):
-    """Takes the norms of torch in place of cuDNN's, which write to running averages and do not say so."""
+    """Takes the norms of torch in place of cuDNN's, which write to running averages and do not say so.
+
+    It sees them inside of ``rng.Noise``, which takes torch's functions apart.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.batch_norm, torch.instance_norm):
