@@ -171,6 +171,8 @@ BAD_OPTIONS = [
     (("--minutes", "1e-5"), "1e-05 minutes are too few: the smallest comparison that can be believed takes about 0.0"),
     (("--workers", "-1"), "workers must be a whole number, 0 to train in this process, got -1"),
     (("--executor", "fast"), "executor must be auto, traced, compiled or alone, or graphed on a GPU, got 'fast'"),
+    (("--device", "tpu"), "device must be auto, cpu, cuda or cuda:1 (a GPU by its number), got 'tpu'"),
+    (("--executor", "graphed", "--device", "cpu"), "executor='graphed' replays CUDA graphs and needs a GPU: ask for"),
     (("--out", "a_file"), "a_file is a file: --out needs a folder, for the store and the report"),
     (("--out", "a_file/below"), "the folder a_file/below cannot be made (Not a directory): choose another with --out"),
     (("--out", "new/" + "x" * 300), f"the folder new/{'x' * 300} cannot be made (File name too long): choose"),

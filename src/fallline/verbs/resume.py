@@ -237,7 +237,9 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         )
     ]
     told.append(("code", f"{then['fallline']} ({then['code']})", f"{now['fallline']} ({now['code']})"))
-    called = {"versions": "torch", "hardware": "the processor", "code": "fallline"}
+    gpus = [facts["plan"].get("gpu") for facts in (then, now)]
+    told += [("gpu", *gpus)] if None not in gpus else []
+    called = {"versions": "torch", "hardware": "the processor", "code": "fallline", "gpu": "the GPU"}
     return [
         f"{called[what]} was {before} when this study began and is {after} now: runs of both are in it, which agree "
         "within rounding and not to the last bit"
