@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from fallline.fleet.block import Block, working
+from fallline.fleet.block import Block
 from fallline.fleet.device import Shelf, made_on
 from fallline.fleet.guard import Guard
 from fallline.fleet.programs import Program
@@ -69,7 +69,7 @@ def train(task: Task, runs: list[Run], settings: Settings) -> Block:
     workshop.room(own)
     for run in runs:
         workshop.cast(task).member(run)
-    with pretending(), working(task, runs, settings, workshop):
+    with pretending(), workshop.around(task, runs, settings):
         block = Block(workshop.cast(task), runs, settings, workshop, None)
         for stop in settings.evaluations[1:]:
             block.advance(stop, Guard())

@@ -350,7 +350,7 @@ def test_a_study_of_a_gpu_goes_on_where_it_is_told_to(stopped: Stopped, mine: st
     folder = stopped(mine, RULES)
     note(folder, plan={**provenance(folder)["plan"], "device": "cuda:99"})
     with pytest.raises(
-        BadValue, match="'cuda:99' (needs a GPU, and torch finds none here|is not there: the GPUs of this)"
+        BadValue, match=r"'cuda:99' (needs a GPU, and torch finds none here|is not there: the GPUs of this)"
     ):
         fl.resume(folder)
     fl.resume(folder, device="cpu")

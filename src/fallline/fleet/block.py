@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from ..tasks.base import Batch, Task
 from . import device as devices
 from . import variables
 from .advance import MEASURED, Carry, Inputs
-from .feed import Numbers, Order, Stream
+from .feed import Numbers, Order, Stream, own_columns
 from .graphed import Loop
 from .guard import Guard
 from .log import Log
@@ -73,7 +72,7 @@ def trained(
         guard: looks after the block.
     """
     until, guard = settings.steps if until is None else until, guard or Guard()
-    with working(task, runs, settings, workshop):
+    with workshop.around(task, runs, settings):
         block = Block(workshop.cast(task), runs, settings, workshop, start)
         for stop in [e for e in settings.evaluations if block.step < e <= until]:
             begin = block.step
@@ -87,26 +86,6 @@ def trained(
             if stop < until:
                 guard.look(block.snapshot)
         yield block
-
-
-@contextmanager
-def working(task: Task, runs: Sequence[Run], settings: Settings, workshop: Workshop) -> Iterator[None]:
-    """What a block needs around it."""
-    device, cast = torch.device(settings.device), workshop.cast(task)
-    own = cast.variant(dict(cast.kind(runs[0], settings.batch).options))
-    with torch.no_grad(), single_threaded(), devices.current(device), workshop.shelf.frozen(own, device):
-        yield
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Use one thread inside, in a worker as in this process, so that a block gives the same numbers here and there."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Block:
@@ -133,7 +112,7 @@ class Block:
         seen = [None if s is None else s.train for s in samples]
         drawn = ([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
         self.order = devices.Order(*drawn, self.device) if deferred else Order(*drawn)
-        own = _own_columns(dict(self.task.parts.get("train", {})), samples)
+        own = own_columns(dict(self.task.parts.get("train", {})), samples)
         self.own = devices.moved(own, self.device)
         room, h = workshop.room(self.task), self.numbers.between(0, 1)(0)
         self.numbers.move(self.device)
@@ -301,17 +280,6 @@ class Block:
 def _rows(count: int, settings: Settings) -> list[int]:
     """The rows of a block; a single run twice, where others have company: kernels for one run are others."""
     return [0, 0] if count == 1 < settings.largest else list(range(count))
-
-
-def _own_columns(columns: Batch, samples: Sequence[Any]) -> Batch:
-    """The columns that differ from run to run, [runs, examples, …]."""
-    names = sorted({name for sample in samples if sample is not None for name in sample.columns})
-    return {
-        name: torch.stack(
-            [columns[name] if s is None else s.columns.get(name, columns[name]) for s in samples]
-        )
-        for name in names
-    }
 
 
 def _means(values: Tensor) -> Tensor:

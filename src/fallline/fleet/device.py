@@ -97,6 +97,17 @@ class _NothingHidden(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Use one thread inside, in a worker as in this process, so that a block gives the same numbers here and there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def moved(tree: Any, device: torch.device) -> Any:
     """The same tree of tensors on a device."""
     return pytree.tree_map(lambda t: t.to(device), tree)

@@ -57,6 +57,17 @@ def _column(values: Sequence[Any]) -> Tensor:
     return torch.tensor([float(v) for v in values], dtype=torch.float64)
 
 
+def own_columns(columns: Batch, samples: Sequence[Any]) -> Batch:
+    """The columns that differ from run to run, [runs, examples, …]."""
+    names = sorted({name for sample in samples if sample is not None for name in sample.columns})
+    return {
+        name: torch.stack(
+            [columns[name] if s is None else s.columns.get(name, columns[name]) for s in samples]
+        )
+        for name in names
+    }
+
+
 class Order:
     """Which examples each run sees at each step: every epoch a new permutation, cut into batches without gaps.
 

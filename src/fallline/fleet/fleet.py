@@ -60,7 +60,7 @@ class Fleet:
         then = plan.get("device", "cpu") if plan else "auto"
         asked = then if device == "auto" else device
         self.device = devices.place("cpu" if asked == "auto" else asked)
-        _check_executor(executor, self.device)
+        probing.check_executor(executor, self.device)
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
             raise BadValue(f"workers must be a whole number, 0 to train in this process, got {workers!r}")
         self.tasks, self.executor, self.steps = list(tasks), executor, steps
@@ -183,21 +183,6 @@ class Fleet:
 
     def __exit__(self, *exc: object) -> None:
         self.pool.close()
-
-
-def _check_executor(executor: str, device: torch.device) -> None:
-    if executor not in ("auto", "traced", "graphed", "compiled", "alone"):
-        raise BadValue(
-            f"executor must be auto, traced, compiled or alone, or graphed on a GPU, got {executor!r}"
-        )
-    if executor == "graphed" and device.type != "cuda":
-        raise BadValue(
-            "executor='graphed' replays CUDA graphs and needs a GPU: ask for device='cuda' with it"
-        )
-    if executor == "compiled" and device.type == "cuda":
-        raise BadValue(
-            f"executor='compiled' is C for the processor, and {device} is a GPU: ask for graphed, traced or auto there"
-        )
 
 
 def _recalled(plan: Mapping[str, Any], tasks: Sequence[Task], device: torch.device) -> dict[Variant, Choice]:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from .. import rules
-from ..errors import BadTask, FalllineError
+from ..errors import BadTask, BadValue, FalllineError
 from ..specs import Run
 from ..tasks.base import Task
 from . import device as devices
 from . import trial
-from .block import Block, working
+from .block import Block
 from .graphed import WARM
 from .guard import Guard
 from .members import MODEL
@@ -51,6 +51,22 @@ class Measured:
     step: float
     memory: int
     note: str = ""
+
+
+def check_executor(executor: str, device: torch.device) -> None:
+    """Refuse an executor that is unknown, or that a device has not."""
+    if executor not in ("auto", "traced", "graphed", "compiled", "alone"):
+        raise BadValue(
+            f"executor must be auto, traced, compiled or alone, or graphed on a GPU, got {executor!r}"
+        )
+    if executor == "graphed" and device.type != "cuda":
+        raise BadValue(
+            "executor='graphed' replays CUDA graphs and needs a GPU: ask for device='cuda' with it"
+        )
+    if executor == "compiled" and device.type == "cuda":
+        raise BadValue(
+            f"executor='compiled' is C for the processor, and {device} is a GPU: ask for graphed, traced or auto there"
+        )
 
 
 def choose(task: Task, device: torch.device, executor: str = "auto") -> Choice:
@@ -149,7 +165,7 @@ def measured(task: Task, runs: int, device: torch.device, executor: str, worksho
     settings = Settings(LONGEST, task.batch, (0, LONGEST), largest=runs, device=str(device))
     settings = replace(settings, executor=executor)  # type: ignore[arg-type]
     before = _held(device, reset=True)
-    with working(task, asked, settings, workshop):
+    with workshop.around(task, asked, settings):
         block = Block(workshop.cast(task), asked, settings, workshop, None)
         _seconds(block, WARM + 2)  # programs are made, and the graph
         count = max(LEAST, min(LONGEST, int(SPAN / max(_seconds(block, LEAST), 1e-9))))
