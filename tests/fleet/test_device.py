@@ -357,7 +357,7 @@ def test_auto_takes_the_gpu_where_it_is_faster(monkeypatch: pytest.MonkeyPatch):
         told = crew.plan()
         assert (told["device"], told["gpu"], told["workers"]) == ("cuda:0", "Some GPU", 1)
         assert set(crew.choices.values()) == {gpu.there}
-    with Fleet(tasks, plan=told) as again:
+    with Fleet(tasks, workers=16, plan=told) as again:
         assert again.plan() == told
         (row, *_) = again.forecast([(0, fl.Run(rules.sgd(), seed=s)) for s in range(600)], SETTINGS)
     assert (row["device"], row["executor"], row["blocks"], row["largest_block"]) == (

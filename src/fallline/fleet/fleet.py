@@ -67,11 +67,13 @@ class Fleet:
         self._casts = [Cast(task) for task in self.tasks]
         self.choices: dict[Variant, Choice] = _recalled(plan or {}, self.tasks, self.device)
         self.workers = cores() if workers is None else workers
+        if self.device.type == "cuda":
+            self.workers = 0  # a GPU gains by one large block, and no fork may use it
         for task in range(len(self.tasks)):
             self._choice((task, ()))
         if asked == "auto" and executor == "auto" and steps >= LONG and devices.gpus():
             self._try_gpu()
-        self.pool = Pool(self.tasks, 0 if self.device.type == "cuda" else self.workers, keep)
+        self.pool = Pool(self.tasks, self.workers, keep)
         if then not in ("auto", str(self.device)):
             self.pool.events.append(
                 f"the plan was made for {then} and is made anew for {self.device}: from here on runs may differ in their "
@@ -84,7 +86,7 @@ class Fleet:
         with suppress(BadTask):  # what does not fit there trains here
             there = {variant: probing.choose(self.tasks[variant[0]], gpu) for variant in self.choices}
             if probing.faster(list(there.values()), list(self.choices.values()), max(1, self.workers)):
-                self.device, self.choices = gpu, there
+                self.device, self.choices, self.workers = gpu, there, 0
 
     def _choice(self, variant: Variant) -> Choice:
         task, options = variant
