@@ -55,11 +55,12 @@ class CudaGraph:
     """
 
     def __init__(self, step: Step, stream: torch.cuda.Stream) -> None:
-        self.graph = torch.cuda.CUDAGraph()
+        self.graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream(stream.device)
         try:
             with torch.cuda.graph(self.graph, stream=stream):
                 step()
         except RuntimeError as error:
+            torch.cuda.set_stream(here)  # a capture that fails leaves its own behind
             for one in (error, error.__context__):
                 if isinstance(one, torch.cuda.OutOfMemoryError):
                     raise one from None
