@@ -5,6 +5,7 @@ traced     ``vmap`` says what the block computes; recording writes it down as a 
            last digits would depend on a run's place in its block are written with others that do not (``steady``)
 compiled   the operations of one run, written as one function in C, which is called for each run of the block
            (``native``); where there is no C compiler, or an operation is not known in C, as traced
+graphed    as traced, and its calls are captured as one CUDA graph (``graphed``)
 alone      no batching: each run of the block by itself, for models that ``vmap`` cannot take
 """
 
@@ -15,17 +16,18 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from . import native, steady
+from .device import made_on
 from .recording import Recording, Unrecordable, record
 
 aten = torch.ops.aten
-Executor: TypeAlias = Literal["traced", "compiled", "alone"]
+Executor: TypeAlias = Literal["traced", "graphed", "compiled", "alone"]
 
 
 class Program:
@@ -72,7 +74,7 @@ class Program:
             without: how many of the last tensors of the result, and what only they need, are left out.
         """
         leaves, shape = pytree.tree_flatten(args)
-        key = (shape, tuple((t.shape, t.dtype) for t in leaves))
+        key = (shape, tuple((t.shape, t.dtype, t.device) for t in leaves))
         if (key, without) not in self._made:
             self._made[key, without] = self._finished(key, args, without)
         return self._made[key, without], self._recorded[key][1]
@@ -134,7 +136,8 @@ class Program:
         seen: list[Any] = []
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
-            result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
+            with made_on(leaves[0].device):
+                result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
             out, spec = pytree.tree_flatten(result)
             seen[:] = [spec]
             return out
@@ -142,7 +145,12 @@ class Program:
         if self.executor == "alone":
             flat(*leaves)
             return self._boxed(flat), seen[0]
-        recorded = record(flat, leaves, steady.table() if table is None else table)
+        if table is None:
+            table = steady.table() if leaves[0].device.type == "cpu" else {}
+        recorded = record(flat, leaves, table)
+        for name, t in recorded.constants.items():
+            if isinstance(t, nn.Parameter):  # a module's, which may be moved to another device
+                recorded.constants[name] = t.detach()
         _share(recorded.graph)
         return recorded, seen[0]
 

@@ -67,7 +67,7 @@ class Stretch:
         }
         given = self._inputs(h, self._drawn[step - self._first :], torch.arange(step, step + steps))
         by_step = {id(given.examples), id(given.step), *(id(h[path]) for path in self.scheduled)}
-        tensors = [*leaves(given), *self.columns.values()]
+        tensors = [*given.leaves(), *self.columns.values()]
         return tensors, [t[0].numel() if id(t) in by_step else 0 for t in tensors]
 
     def _inputs(self, h: dict[str, Tensor], examples: Tensor, step: Tensor) -> Inputs:
@@ -101,7 +101,7 @@ def _one_by_one(
         run = programs[t == fed.stop - 1]
         before = held[:kept]
         del block.carry  # it is freed while the program runs
-        after = run(held, *leaves(fed.inputs(t)), *fed.columns.values())
+        after = run(held, *fed.inputs(t).leaves(), *fed.columns.values())
         held, (train_loss, alive, *told) = after[:count], after[count:]
         block.carry = pytree.tree_unflatten(held, shape)
         if int(alive.sum()) + len(block.frozen) < len(block.runs):
@@ -136,9 +136,3 @@ def _many_at_once(block: Block, fed: Stretch, loops: tuple[Loop, Loop], guard: G
         guard.look(block.snapshot)
         ready = fed.ahead(block.step)
         most = max(1, int(steps * LOOK / (time.perf_counter() - began)))
-
-
-def leaves(given: Inputs) -> tuple[Tensor, ...]:
-    """The tensors of the inputs in the order in which they are flattened."""
-    first = (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
-    return (*first, *given.own.values(), *given.mask.values())

@@ -94,7 +94,7 @@ def arrays(carry: Carry, count: int) -> dict[str, Array]:
     named |= {BUFFERS + k: t for k, t in carry.buffers.items()}
     named |= {f"{STATE}{k}/{s}": t for k, own in carry.state.params.items() for s, t in own.items()}
     named |= {TREE + s: t for s, t in carry.state.tree.items()}
-    return {name: t[:count].numpy().copy() for name, t in named.items()}
+    return {name: t[:count].cpu().numpy().copy() for name, t in named.items()}
 
 
 def restored(room: Room, rule: Rule, h: Mapping[str, Tensor], held: Mapping[str, Array]) -> Carry:
