@@ -2,7 +2,8 @@
 
 ``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adagrad``,
 ``RMSprop``, ``Adam`` and ``AdamW`` take torch's arguments and give torch's numbers; ``clip_grad_norm_`` and
-``clip_grad_value_`` have torch's signatures and results.
+``clip_grad_value_`` have torch's signatures and results. ``save`` and ``load`` keep an optimizer's state in a
+safetensors file.
 """
 
 from .adagrad import Adagrad
@@ -10,6 +11,20 @@ from .adam import Adam, AdamW
 from .clip_grad import clip_grad_norm_, clip_grad_value_
 from .composed import Optimizer
 from .rmsprop import RMSprop
+from .saving import flat_state, from_flat_state, load, save
 from .sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "flat_state",
+    "from_flat_state",
+    "load",
+    "save",
+]
