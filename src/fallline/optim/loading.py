@@ -55,6 +55,7 @@ def taken_over(
     saved = given["param_groups"]
     new, sources = _arranged(saved, groups)
     _check_owner(new, numbers, plan)
+    _check_left_over(given, set(sources.values()))
     for group, old in zip(new, groups, strict=True):
         group.update({key: old[key] for key in PLACES if key in old})
         plan.check(group)
@@ -184,6 +185,21 @@ def _check_owner(new: list[Group], numbers: list[str], plan: Plan) -> None:
                     f"the state dict of torch has decoupled_weight_decay={decoupled}, which makes it one of "
                     f"{'AdamW' if decoupled else 'Adam'}, and this optimizer is {plan.kind}: make that one"
                 )
+
+
+def _check_left_over(given: Mapping[str, Any], found: set[Any]) -> None:
+    """Refuse state of parameters that are not here."""
+    names = {
+        number: name
+        for group in given["param_groups"]
+        for number, name in zip(group["params"], group.get("param_names", group["params"]), strict=True)
+    }
+    left = [name for number, name in names.items() if number not in found and given["state"].get(number)]
+    if left:
+        raise BadValue(
+            f"the state dict has state of the parameters {left}, which are not here: give them to this optimizer too "
+            "(frozen, if they are not to be trained), or take them out of the state dict"
+        )
 
 
 def _needed(plan: Plan, groups: list[Group]) -> dict[str, tuple[Tensor, Held]]:

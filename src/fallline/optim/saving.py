@@ -107,6 +107,9 @@ def flat_state(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
 def from_flat_state(tensors: Mapping[str, Tensor], header: str) -> dict[str, Any]:
     """The state dict that :func:`flat_state` took apart.
 
+    Args:
+        tensors, header: what it gave.
+
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> from_flat_state(*flat_state(torch.optim.SGD([w], lr=0.5).state_dict()))["param_groups"][0]["lr"]
     0.5

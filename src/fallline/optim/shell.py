@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -228,7 +229,7 @@ class Shell(torch.optim.Optimizer):
         by place. State keeps its own dtype (float32 moments of bfloat16 parameters) and comes to the device. The
         state of torch's optimizer by the same name is taken too. What does not fit changes nothing.
         """
-        given = dict(state_dict)
+        given: Any = copy.copy(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, given)
             given = given if changed is None else changed
