@@ -3,7 +3,7 @@
 ``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adagrad``,
 ``RMSprop``, ``Adam`` and ``AdamW`` take torch's arguments and give torch's numbers; ``clip_grad_norm_`` and
 ``clip_grad_value_`` have torch's signatures and results. ``save`` and ``load`` keep an optimizer's state in a
-safetensors file.
+safetensors file, and ``RuleScheduler`` shows the schedules of a rule to trainers that want a torch scheduler.
 """
 
 from .adagrad import Adagrad
@@ -11,6 +11,7 @@ from .adam import Adam, AdamW
 from .clip_grad import clip_grad_norm_, clip_grad_value_
 from .composed import Optimizer
 from .rmsprop import RMSprop
+from .rule_scheduler import RuleScheduler
 from .saving import flat_state, from_flat_state, load, save
 from .sgd import SGD
 
@@ -21,6 +22,7 @@ __all__ = [
     "AdamW",
     "Optimizer",
     "RMSprop",
+    "RuleScheduler",
     "clip_grad_norm_",
     "clip_grad_value_",
     "flat_state",
