@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
 from fallline import optim
 
-from .training import MAKERS, STEPS, assert_equal, data, loss_of, net
+from .training import MAKERS, STEPS, assert_equal, data, library, loss_of, needs, net
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    accelerate = pytest.importorskip("accelerate")
-
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = needs("accelerate")
 every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 def prepared(make, drive=None, **options):
     """What accelerate makes of the small training."""
+    accelerate = library("accelerate")
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = accelerate.Accelerator(cpu=True, **options)
     model = net()

@@ -106,9 +106,14 @@ def sharded_state(rank, folder):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("work", [every_optimizer_in_ddp, sharded_state])
-def test_in_two_processes(work, tmp_path):
-    in_two_processes(work, tmp_path)
+def all_of_it(rank, folder):
+    """One start of two processes for all, as the start takes longer than the rest."""
+    every_optimizer_in_ddp(rank, folder)
+    sharded_state(rank, folder)
+
+
+def test_in_two_processes(tmp_path):
+    in_two_processes(all_of_it, tmp_path)
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import functools
 
 import pytest
 import torch
@@ -10,39 +10,39 @@ from torch.optim import lr_scheduler
 
 from fallline import optim
 
-from .training import MAKERS, assert_equal, data, loss_of, net
+from .training import MAKERS, assert_equal, data, library, loss_of, needs, net
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    lightning = pytest.importorskip("lightning.pytorch")
-
-pytestmark = pytest.mark.filterwarnings("ignore")  # advice about workers, devices and loggers
+pytestmark = needs("lightning")
 every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 BATCH = 4
 
 
-class Module(lightning.LightningModule):
-    """The small training as Lightning has it."""
+@functools.cache
+def module_class():
+    class Module(library("lightning.pytorch").LightningModule):
+        """The small training as Lightning has it."""
 
-    def __init__(self, make, drive=None):
-        super().__init__()
-        self.net, self.make, self.drive = net(), make, drive
+        def __init__(self, make, drive=None):
+            super().__init__()
+            self.net, self.make, self.drive = net(), make, drive
 
-    def training_step(self, batch, index):
-        return loss_of(self.net, batch)
+        def training_step(self, batch, index):
+            return loss_of(self.net, batch)
 
-    def configure_optimizers(self):
-        optimizer = self.make(self.net)
-        if self.drive is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.drive(optimizer), "interval": "step"},
-        }
+        def configure_optimizers(self):
+            optimizer = self.make(self.net)
+            if self.drive is None:
+                return optimizer
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": self.drive(optimizer), "interval": "step"},
+            }
+
+    return Module
 
 
 def fit(module, folder, epochs, resume=None, **options):
-    trainer = lightning.Trainer(
+    trainer = library("lightning.pytorch").Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **options,
     )  # fmt: skip
@@ -52,11 +52,11 @@ def fit(module, folder, epochs, resume=None, **options):
 
 
 def assert_resumes(make, folder, drive=None, **options):
-    whole = Module(make, drive)
+    whole = module_class()(make, drive)
     fit(whole, folder, 2, **options)
-    half = Module(make, drive)
+    half = module_class()(make, drive)
     fit(half, folder, 1, **options).save_checkpoint(folder / "half.ckpt")
-    rest = Module(make, drive)
+    rest = module_class()(make, drive)
     trainer = fit(rest, folder, 2, resume=folder / "half.ckpt", **options)
     assert_equal(whole.net, rest.net)
     assert isinstance(trainer.optimizers[0], torch.optim.Optimizer)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
 from fallline import optim, rules, schedules
 
-from .training import MAKERS, STEPS, assert_equal, by_name
+from .training import MAKERS, STEPS, assert_equal, by_name, library, needs
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
-
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = needs("transformers", "accelerate")
 WORDS = 11
 
 
@@ -29,6 +22,7 @@ def _offline(monkeypatch):
 
 def bert():
     """A classifier of 3,000 numbers."""
+    transformers = library("transformers")
     config = transformers.BertConfig(
         vocab_size=WORDS, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
         max_position_embeddings=8, num_labels=2,
@@ -45,7 +39,7 @@ def sentences(n=32):
 
 def train(folder, make, drive, resume=None, **options):
     """The model after the training, and its trainer."""
-    model = bert()
+    transformers, model = library("transformers"), bert()
     optimizer = make(model)
     arguments = transformers.TrainingArguments(
         output_dir=str(folder), max_steps=STEPS, save_strategy="steps", save_steps=STEPS // 2, report_to=[],

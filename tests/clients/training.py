@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import warnings
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -63,3 +69,21 @@ def assert_equal(one: torch.nn.Module, two: torch.nn.Module) -> None:
     """Two models have the same parameters, bit for bit, and they are numbers."""
     for (name, p), (_, q) in zip(one.state_dict().items(), two.state_dict().items(), strict=True):
         assert torch.equal(p.cpu(), q.cpu()), f"{name} differs by {(p - q).abs().max()}"
+
+
+@functools.cache
+def library(name: str) -> ModuleType:
+    """A large library, imported when a test first needs it, so that collecting the tests stays quick."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
+
+
+def needs(*names: str) -> list[pytest.MarkDecorator]:
+    """The marks of a file of tests that need these libraries, which warn of much; one process runs them all."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return [
+        pytest.mark.skipif(bool(missing), reason=f"{missing} are not installed: pip install -e '.[clients]'"),
+        pytest.mark.filterwarnings("ignore"),
+        pytest.mark.xdist_group(names[0]),
+    ]

@@ -206,7 +206,7 @@ def _needed(plan: Plan, groups: list[Group]) -> dict[str, tuple[Tensor, Held]]:
     """Each parameter with the state that it starts from, without its values."""
     found = {}
     for part in plan.parts(groups, named(groups)):
-        shapes = {name: wide(p.detach()).to("meta") for name, p in part.params.items()}
+        shapes = {name: wide(p.detach().to("meta")) for name, p in part.params.items()}
         start = rules.init(part.rule, shapes, part.h).params
         found.update({name: (p, start[name]) for name, p in part.params.items()})
     return found
