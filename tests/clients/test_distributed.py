@@ -1,4 +1,4 @@
-"""Two processes: DistributedDataParallel, sharded state, and torch's distributed checkpoints."""
+"""Two processes: DistributedDataParallel, sharded state and parameters, and torch's distributed checkpoints."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
     set_state_dict,
 )
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from fallline import optim
@@ -106,8 +108,31 @@ def sharded_state(rank, folder):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
+def fully_sharded(rank, folder):
+    mesh = init_device_mesh("cpu", (WORLD,))
+    for name, make in MAKERS.items():
+        model, plain = fully_shard(net(), mesh=mesh), net()
+        optimizer = make(model)
+        train(model, optimizer, range(4))
+        place = folder / name
+        weights, state = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optimizer": state}, checkpoint_id=place)
+        twin = fully_shard(net(seed=7), mesh=mesh)
+        again = make(twin)
+        weights, state = get_state_dict(twin, again)
+        dcp.load(asked := {"model": weights, "optimizer": state}, checkpoint_id=place)
+        set_state_dict(twin, again, model_state_dict=asked["model"], optim_state_dict=asked["optimizer"])
+        train(model, optimizer, range(4, STEPS))
+        train(twin, again, range(4, STEPS))
+        train(plain, make(plain), range(STEPS))
+        for p, q, r in zip(model.parameters(), twin.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(p.full_tensor(), q.full_tensor()), name
+            torch.testing.assert_close(p.full_tensor(), r, rtol=1e-4, atol=1e-6)
+
+
 def all_of_it(rank, folder):
     """One start of two processes for all, as the start takes longer than the rest."""
+    fully_sharded(rank, folder)
     every_optimizer_in_ddp(rank, folder)
     sharded_state(rank, folder)
 
