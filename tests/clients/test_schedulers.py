@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import warnings
 
 import pytest
 import torch
 from torch.optim import lr_scheduler, swa_utils
 
-from fallline import optim, rules
+from fallline import optim, rules, schedules
 from optim.cases import GRID, Problem, deviation
 
 STEPS = 24
@@ -179,3 +180,23 @@ def test_swa_averages_and_update_bn_take_our_optimizers():
     swa_utils.update_bn([x], averaged)
     torch.testing.assert_close(averaged.module[0].weight, mean)
     assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_a_rule_scheduler_tells_rates_and_changes_nothing():
+    problem = Problem()
+    rule = rules.route({"0": rules.sgd(lr=schedules.inverse_time(0.1))}, otherwise=rules.sgd(lr=0.07))
+    optimizer = optim.Optimizer(problem.params, rule)
+    scheduler = optim.RuleScheduler(optimizer)
+    before = copy.deepcopy(optimizer.state_dict())
+    assert scheduler.get_last_lr() == [0.1]
+    assert optimizer.state_dict() == before
+    problem.blow()
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.get_last_lr() == [0.07]
+    again = optim.RuleScheduler(optimizer)
+    again.load_state_dict(scheduler.state_dict())
+    assert (again.last_epoch, again.get_last_lr()) == (1, [0.07])
+    ruled = optim.Optimizer(problem.params, rules.chain(rules.descend(0.5)))
+    del ruled.param_groups[0]["lr"]
+    assert math.isnan(optim.RuleScheduler(ruled).get_last_lr()[0])

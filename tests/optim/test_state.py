@@ -9,6 +9,8 @@ import re
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from contracts.samples import SHAPES, sample, trainer
@@ -120,6 +122,15 @@ def test_infinities_come_back_from_a_file_whose_header_is_json(tmp_path):
     json.loads(header, parse_constant=pytest.fail)
     through_safetensors(optimizer, optimizer, tmp_path)
     assert optimizer.param_groups[0]["bound"] == (float("inf"), float("-inf"))
+
+
+entries = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+
+
+@given(st.recursive(entries, lambda inner: st.lists(inner).map(tuple)))
+def test_any_plain_value_of_a_group_comes_back(value):
+    saved = {"state": {}, "param_groups": [{"label": value, "params": [0]}]}
+    assert optim.from_flat_state(*optim.flat_state(saved)) == saved
 
 
 def test_state_of_torchs_own_goes_through_the_flat_form_too():
@@ -251,6 +262,21 @@ def test_torchs_state_loads_from_reordered_groups_by_name(name):
     twin = copy.deepcopy(problem)
     ours = getattr(optim, name)([{"params": named(twin)[2:][::-1]}, {"params": named(twin)[:2]}])
     ours.load_state_dict(theirs.state_dict())
+    train(problem, theirs)
+    train(twin, ours)
+    assert deviation(twin.values(), problem.values()) < 1e-12
+
+
+def test_steps_that_an_old_torch_counted_in_whole_numbers_load():
+    problem = Problem()
+    theirs = torch.optim.Adam(problem.params)
+    train(problem, theirs)
+    saved = copy.deepcopy(theirs.state_dict())
+    for held in saved["state"].values():
+        held["step"] = int(held["step"])
+    twin = copy.deepcopy(problem)
+    ours = optim.Adam(twin.params)
+    ours.load_state_dict(saved)
     train(problem, theirs)
     train(twin, ours)
     assert deviation(twin.values(), problem.values()) < 1e-12
