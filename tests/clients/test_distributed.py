@@ -163,6 +163,20 @@ def test_what_torch_calls_a_distributed_state_dict_goes_on_bit_equal(make, optio
     assert_equal(model, twin)
 
 
+def test_a_distributed_state_dict_fits_names_in_another_order():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    optimizer = optim.Adam(model.named_parameters(), lr=0.1)
+    train(model, optimizer, range(4))
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+    twin = copy.deepcopy(model)
+    twin.zero_grad()
+    again = optim.Adam(reversed(list(twin.named_parameters())))
+    set_optimizer_state_dict(twin, again, saved)
+    train(model, optimizer, range(4, STEPS))
+    train(twin, again, range(4, STEPS))
+    assert_equal(model, twin)
+
+
 @every
 def test_asking_for_the_state_before_training_leaves_no_trace(make):
     model, twin = net(), net()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from contracts.samples import SHAPES, sample, trainer
 from fallline import optim, rules, schedules, specs
-from fallline.errors import BadStore, BadValue
+from fallline.errors import BadRule, BadStore, BadValue
 from fallline.specs import Rule
 
 from .cases import GRID, Problem, cases, deviation
@@ -215,6 +215,17 @@ def test_a_group_of_new_frozen_parameters_keeps_its_numbers():
     again.load_state_dict(optimizer.state_dict())
     assert [group["lr"] for group in again.param_groups] == [0.1, 0.5]
     assert again.param_groups[1][TREE] == again.param_groups[0][TREE]
+
+
+@pytest.mark.parametrize("through", ROUTES)
+def test_a_group_may_be_empty(through, tmp_path):
+    problem = Problem()
+    optimizer = optim.Adam([{"params": [], "lr": 0.5}, {"params": problem.params}])
+    train(problem, optimizer)
+    again = optim.Adam([{"params": []}, {"params": problem.params}])
+    through(optimizer, again, tmp_path)
+    assert again.param_groups[0]["lr"] == 0.5
+    assert held_by(again) == held_by(optimizer)
 
 
 # --- torch's own ------------------------------------------------------------------------------------------
@@ -443,6 +454,17 @@ def test_hooks_see_what_they_see_in_torch():
     assert optimizer.state_dict()["note"] == 1
     optimizer.load_state_dict(saved)
     assert seen == ["before saving", ["param_groups", "state"], torch.float64]
+
+
+def test_loading_while_evaluating_is_refused():
+    optimizer = optim.Optimizer(Problem().params, rules.average(rules.sgd(), decay=0.9))
+    with (
+        optimizer.evaluating(),
+        pytest.raises(
+            BadRule, match=r"load_state_dict\(\) inside evaluating\(\): its end would put the parameters"
+        ),
+    ):
+        optimizer.load_state_dict(optimizer.state_dict())
 
 
 def test_a_step_that_only_asks_for_the_state_makes_it_and_nothing_else():

@@ -67,7 +67,8 @@ def taken_over(
         _check_held(name, held, start)
         if held:
             state[p] = {key: _placed(value, p, start.get(key)) for key, value in held.items()}
-    common = _common(saved, given["state"], plan, new[0]["params"][0].device)
+    devices = [p.device for group in new for p in group["params"]]
+    common = _common(saved, given["state"], plan, devices[0])
     return state, [{**group, TREE: common} for group in new]
 
 
@@ -87,9 +88,10 @@ def kind_of(rule: Rule) -> str:
 
 def _arranged(saved: list[Group], groups: list[Group]) -> tuple[list[Group], dict[str, Any]]:
     """The new groups, and under what each of our parameters was saved."""
-    by_name = all("param_names" in group for group in [*saved, *groups])
     ours = named(groups)
-    if by_name and _unique(saved) and _unique(groups):
+    # torch.distributed.checkpoint calls parameters by text and has put them into our order, but not their names
+    counted = all(isinstance(number, int) for group in saved for number in group["params"])
+    if counted and _have_names(saved) and _have_names(groups):
         return _by_name(saved, groups)
     if len(saved) != len(groups):
         raise BadValue(
@@ -141,8 +143,9 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _unique(groups: list[Group]) -> bool:
-    names = [name for group in groups for name in group["param_names"]]
+def _have_names(groups: list[Group]) -> bool:
+    """Whether each parameter has a name of its own."""
+    names = [name for group in groups for name in group.get("param_names", [None, None])]
     return len(set(names)) == len(names)
 
 
@@ -255,7 +258,7 @@ def _common(saved: list[Group], state: Mapping[Any, Any], plan: Plan, device: to
     """What belongs to all parameters together; torch counts the steps parameter by parameter."""
     kept = next((group[TREE] for group in saved if TREE in group), None)
     if kept is None:
-        taken = max((int(held.get("step", 0)) for held in state.values()), default=0)
+        taken = max((int(held.get("step", 0)) for held in state.values() if held), default=0)
         return {"rule": plan.kind, "steps": taken, "tree": {}}
     tree = kept.get("tree", {})  # torch.distributed.checkpoint leaves out what is empty
     return {**kept, "tree": {key: value.to(device, copy=True) for key, value in tree.items()}}

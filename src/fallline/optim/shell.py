@@ -229,6 +229,10 @@ class Shell(torch.optim.Optimizer):
         by place. State keeps its own dtype (float32 moments of bfloat16 parameters) and comes to the device. The
         state of torch's optimizer by the same name is taken too. What does not fit changes nothing.
         """
+        if self._evaluating:
+            raise BadRule(
+                "load_state_dict() inside evaluating(): its end would put the parameters of before back"
+            )
         given: Any = copy.copy(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, given)
