@@ -169,6 +169,26 @@ def test_a_parameter_of_16_bits_is_a_float32_one_that_is_rounded(kind, dtype):
             assert all(t.dtype in (torch.float32, torch.float64) for t in optimizer.state[p].values())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("through", ROUTES)
+def test_state_comes_to_the_device_of_its_parameter(through, tmp_path):
+    problem = Problem()
+    optimizer = optim.Optimizer(named(problem), CLIPPED)
+    train(problem, optimizer)
+    moved = [(name, torch.nn.Parameter(p.detach().cuda())) for name, p in named(problem)]
+    again = optim.Optimizer(moved, CLIPPED)
+    through(optimizer, again, tmp_path)
+    assert held_by(again) == held_by(optimizer)
+    assert {t.device.type for held in again.state.values() for t in held.values()} == {"cuda"}
+    problem.blow()
+    for (_, p), q in zip(moved, problem.params, strict=True):
+        p.grad = q.grad.cuda()
+    optimizer.step()
+    again.step()
+    for (_, p), q in zip(moved, problem.params, strict=True):
+        torch.testing.assert_close(p.cpu(), q, rtol=1e-12, atol=1e-12)
+
+
 # --- by name ----------------------------------------------------------------------------------------------
 
 
