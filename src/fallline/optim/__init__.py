@@ -1,15 +1,32 @@
 """Optimizers for any PyTorch loop: a shell around any rule, and torch's own by name.
 
-``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adagrad``,
-``RMSprop``, ``Adam`` and ``AdamW`` take torch's arguments and give torch's numbers; ``clip_grad_norm_`` and
-``clip_grad_value_`` have torch's signatures and results.
+``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adadelta``, ``Adagrad``,
+``RMSprop``, ``Adam``, ``AdamW``, ``NAdam``, ``RAdam`` and ``Adamax`` take torch's arguments and give torch's numbers;
+``clip_grad_norm_`` and ``clip_grad_value_`` have torch's signatures and results.
 """
 
+from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
+from .adamax import Adamax
 from .clip_grad import clip_grad_norm_, clip_grad_value_
 from .composed import Optimizer
+from .nadam import NAdam
+from .radam import RAdam
 from .rmsprop import RMSprop
 from .sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]
