@@ -20,6 +20,7 @@ from fallline.rules import reference
 from fallline.rules.base import behavior
 from fallline.specs import Rule
 
+from .declared_checks import DECLARED
 from .documents import check_document
 from .samples import (
     Draw,
@@ -449,4 +450,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     **{f"optimizer_{d}": lambda kind, d=d: check_optimizer(kind, d) for d in _ALL},
     "torch_schedulers": check_torch_schedulers,
     "scheduled": check_scheduled,
+    **DECLARED,
 }

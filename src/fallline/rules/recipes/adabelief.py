@@ -15,7 +15,8 @@ from ..scaling import descend
     beta2=UNIT,
     eps=EPSILON,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
-    huge="stalls",
+    huge="diverges",
+    budget=200,
 )
 def adabelief(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Number = 1e-16) -> Rule:
     """Adam by the belief in gradients: w ← w − lr · m̂ / (√ŝ + eps), s ← β₂ · s + (1 − β₂) · (g − m)² + eps.

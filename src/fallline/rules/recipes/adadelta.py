@@ -15,8 +15,8 @@ from ..scaling import descend
     eps=INSIDE,
     invariances={"sign": {}, "permutation": {}},
     limits={"adadelta(lr=0.1, rho=0, eps=0)": "sgd(lr=0)"},
-    huge="stalls",
-    budget=1500,
+    huge="diverges",
+    budget=300,
 )
 def adadelta(lr: Number = 1.0, rho: Number = 0.9, eps: Number = 1e-6) -> Rule:
     """Steps in the unit of the weights: w ← w − lr · d, d = g · √(u + eps) / √(v + eps).

@@ -18,7 +18,7 @@ from ..sizes import BOUND, GROWTH, LEAST, SQUARE, clip_rms, descend_slowing, sca
     weight_decay=DECAY,
     invariances={"scale": {"eps1": 0.0}, "sign": {}},
     huge="diverges",
-    budget=1500,
+    budget=400,
 )
 def adafactor(
     lr: Number = 0.01,

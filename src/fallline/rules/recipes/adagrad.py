@@ -13,6 +13,7 @@ from ..scaling import descend, scale_by_adagrad
     eps=EPSILON,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
     huge="stalls",
+    budget=200,
 )
 def adagrad(lr: Number = 0.01, eps: Number = 1e-10) -> Rule:
     """The adaptive gradient algorithm: G ← G + g², w ← w − lr · g / (√G + eps).

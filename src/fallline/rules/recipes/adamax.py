@@ -17,6 +17,7 @@ from ..scaling import descend
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
     limits={"adamax(lr=0.1, beta1=0, beta2=0, eps=0)": "chain(scale_by_sign(), descend(0.1))"},
     huge="bounded",
+    budget=600,
 )
 def adamax(lr: Number = 2e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Number = 1e-8) -> Rule:
     """Adam by the largest gradient: w ← w − lr · m̂ / u, u ← max(β₂ · u, |g| + eps).

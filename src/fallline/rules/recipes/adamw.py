@@ -19,7 +19,8 @@ from ..scaling import descend, scale_by_adam
     limits={
         "adamw(lr=0.1, beta1=0.9, beta2=0.99, eps=0.1, weight_decay=0)": "adam(lr=0.1, beta1=0.9, beta2=0.99, eps=0.1)"
     },
-    huge="stalls",
+    huge="diverges",
+    budget=200,
 )
 def adamw(
     lr: Number = 1e-3,

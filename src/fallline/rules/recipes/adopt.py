@@ -15,8 +15,8 @@ from ..scaling import descend
     beta2=UNIT,
     eps=EPSILON,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
-    huge="stalls",
-    budget=1500,
+    huge="diverges",
+    budget=700,
 )
 def adopt(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.9999, eps: Number = 1e-6) -> Rule:
     """Adam whose v does not know the gradient that it divides: w ← w − lr · m.

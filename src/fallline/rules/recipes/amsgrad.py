@@ -14,7 +14,8 @@ from ..scaling import descend, scale_by_amsgrad
     beta2=UNIT,
     eps=EPSILON,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
-    huge="stalls",
+    huge="diverges",
+    budget=200,
 )
 def amsgrad(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Number = 1e-8) -> Rule:
     """Adam that does not forget large gradients: w ← w − lr · m̂ / (√(L / (1 − β₂ᵗ)) + eps), L ← max(L, v).

@@ -17,8 +17,8 @@ from ..sizes import scale_by_trust
     eps=EPSILON,
     weight_decay=DECAY,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
-    huge="stalls",
-    budget=1500,
+    huge="diverges",
+    budget=300,
 )
 def lamb(
     lr: Number = 1e-3,

@@ -18,7 +18,7 @@ from ..scaling import descend
     invariances={"scale": {}, "sign": {}, "permutation": {}},
     limits={"lion(lr=0.1, beta1=0, beta2=0, weight_decay=0)": "chain(scale_by_sign(), descend(0.1))"},
     huge="bounded",
-    budget=2000,
+    budget=600,
 )
 def lion(lr: Number = 1e-4, beta1: Number = 0.9, beta2: Number = 0.99, weight_decay: Number = 0.0) -> Rule:
     """Evolved sign momentum: w ← w − lr · (sign(β₁ · m + (1 − β₁) · g) + weight_decay · w), m ← β₂ · m + (1 − β₂) · g.

@@ -20,7 +20,8 @@ from ..scaling import descend
         "nadam(lr=0.1, beta1=0, beta2=0, eps=0, momentum_decay=0.1)": "chain(scale_by_sign(), descend(0.1))",
         "nadam(lr=0.1, beta1=0, beta2=0.9, eps=0.1, momentum_decay=0)": "adam(lr=0.1, beta1=0, beta2=0.9, eps=0.1)",
     },
-    huge="stalls",
+    huge="diverges",
+    budget=200,
 )
 def nadam(
     lr: Number = 2e-3,

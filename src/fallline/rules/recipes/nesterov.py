@@ -15,6 +15,7 @@ from ..scaling import descend
     invariances={"proportion": {}, "rotation": {}, "sign": {}, "permutation": {}},
     limits={"nesterov(lr=0.1, beta=0)": "sgd(lr=0.1)"},
     huge="proportion",
+    budget=200,
 )
 def nesterov(lr: Number = 0.01, beta: Number = 0.9) -> Rule:
     """Nesterov's momentum: d ← β · d − lr · g, w ← w + β · d − lr · g.

@@ -15,8 +15,8 @@ from ..making import recipe
     weight_decay=DECAY,
     distance=DISTANCE,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
-    huge="stalls",
-    budget=1500,
+    huge="diverges",
+    budget=500,
 )
 def prodigy(
     lr: Number = 1.0,

@@ -16,8 +16,8 @@ from ..scaling import descend
     eps=EPSILON,
     invariances={"sign": {}, "permutation": {}},
     limits={"radam(lr=0.1, beta1=0, beta2=0.5, eps=0.1)": "sgd(lr=0.1)"},
-    huge="proportion",
-    budget=1500,
+    huge="diverges",
+    budget=600,
 )
 def radam(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Number = 1e-8) -> Rule:
     """Rectified Adam: w ← w − lr · r · m̂ · √(1 − β₂ᵗ) / (√v + eps), and w ← w − lr · m̂ while ρ ≤ 5.

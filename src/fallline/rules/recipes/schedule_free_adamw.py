@@ -18,7 +18,8 @@ from ..views import schedule_free
     eps=EPSILON,
     weight_decay=DECAY,
     invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
-    huge="stalls",
+    huge="diverges",
+    budget=400,
 )
 def schedule_free_adamw(
     lr: Number = 2.5e-3,

@@ -14,9 +14,10 @@ from ..views import schedule_free
     lr=RATE,
     beta=UNIT,
     weight_decay=DECAY,
-    invariances={"proportion": {}, "rotation": {}, "sign": {}, "permutation": {}},
+    invariances={"proportion": {"weight_decay": 0.0}, "rotation": {}, "sign": {}, "permutation": {}},
     limits={"schedule_free_sgd(lr=0.1, beta=0, weight_decay=0)": "average_equally(sgd(lr=0.1), first=1, every=1)"},
     huge="proportion",
+    budget=800,
 )  # fmt: skip
 def schedule_free_sgd(lr: Number = 1.0, beta: Number = 0.9, weight_decay: Number = 0.0) -> Rule:
     """Gradient descent without a schedule: z ← z − γ · (g + weight_decay · y), x ← (1 − c) · x + c · z.

@@ -11,6 +11,7 @@ from ..scaling import descend
     lr=RATE,
     invariances={"proportion": {}, "rotation": {}, "sign": {}, "permutation": {}},
     huge="proportion",
+    budget=200,
 )
 def sgd(lr: Number = 0.01) -> Rule:
     """Gradient descent on minibatches: w ← w − lr · g.
