@@ -11,6 +11,7 @@ from .. import specs
 from ..errors import BadRule
 from ..specs import Domain, Rule
 from ..types import Info, Numbers, State, Tree
+from .arguments import bound, checked, signature_of
 from .base import (
     EPSILON,
     RATE,
@@ -25,7 +26,7 @@ from .base import (
     update,
     view,
 )
-from .making import bound, checked, shared, signature_of
+from .making import shared
 from .scaling import descend, scale_by_rms
 
 # --- one after another ------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from torch import Tensor
 from .. import specs
 from ..specs import Rule
 from ..types import Info, Numbers, State, Tree
+from .arguments import checking
 from .arithmetic import number
 from .base import RATE, Behavior, Draw, Oracle, Stage, check_trains, init, passes, update, view
 from .compose import all_rules, child_state, joined_state
-from .making import checking, own
+from .making import own
 from .scaling import descend
 from .views import EVERY
 

@@ -9,9 +9,9 @@ from .. import specs
 from ..rng import fold, uniform
 from ..specs import Domain, Rule
 from ..types import Info, Numbers, State, Tree
+from .arguments import checking
 from .base import RATE, Behavior, Draw, Oracle, Stage, check_trains, init, passes, update, view
 from .compose import all_rules, child_state, joined_state
-from .making import checking
 from .scaling import descend
 
 SEED = Domain("which noise the rounding draws", low=0.0, high=2.0**50)
@@ -35,8 +35,8 @@ def round_at_random(rule: Rule, seed: specs.Number = 0) -> Rule:
 
     Source: Gupta, Agrawal, Gopalakrishnan and Narayanan, Deep learning with limited numerical precision, 2015. The
     noise is a function of (seed, the parameter's place, its step, the entry), so that it is the same alone, in any
-    fleet, and after a resume. What is given is the difference of two bfloat16 numbers; it is exact unless a step
-    takes more than half of a weight, where the sum is rounded once more, by at most one unit in the last place.
+    fleet, and after a resume. What is given is the difference of two bfloat16 numbers, as one: it is exact unless a
+    step is larger than half of its weight, where it is rounded by up to half a unit in its last place.
     """
     (inner,) = all_rules("round_at_random", (rule,))
     check_trains(inner)

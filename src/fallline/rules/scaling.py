@@ -39,8 +39,7 @@ def scale_by_sign(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[st
     >>> rules.chain(scale_by_sign(), rules.descend(0.1))
     chain(scale_by_sign(), descend(lr=0.1))
 
-    Source: Bernstein, Wang, Azizzadenesheli and Anandkumar, signSGD: compressed optimisation for non-convex
-    problems, 2018.
+    Source: Bernstein, Wang, Azizzadenesheli and Anandkumar, signSGD, 2018.
     """
     return signs(g), {}
 
