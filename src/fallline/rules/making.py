@@ -61,6 +61,7 @@ def per_tensor(
     state: Mapping[str, Start] | None = None,
     elementwise: bool = True,
     discontinuous: bool = False,
+    shaped: bool = False,
     **domains: Domain,
 ) -> Callable[[One], Callable[..., Rule]]:
     """Make a rule from ``update_one(d, s, p, h) → (d, s)``, written for one tensor.
@@ -74,6 +75,7 @@ def per_tensor(
         state: how each state tensor ``s.name`` starts, as a function of the parameter and ``h``.
         elementwise: whether each entry is treated alone.
         discontinuous: whether a small change of the gradient can change the step by much (a sign).
+        shaped: whether a step depends on the tensor's shape, so that zeros around it would change it (a mean).
         **domains: the hyperparameters ``h.name``, in order, with what they may be.
     """
     starts = dict(state or {})
@@ -97,7 +99,9 @@ def per_tensor(
                 after[name] = {key: value.to(held[key].dtype) for key, value in kept.items()}
             return out, State(after, {}), {}
 
-        known = functools.partial(Behavior, begin, step, elementwise=elementwise, discontinuous=discontinuous)
+        known = functools.partial(
+            Behavior, begin, step, elementwise=elementwise, discontinuous=discontinuous, shaped=shaped
+        )
         return _primitive(update_one, domains, takes, gives, known)
 
     return decorate

@@ -102,5 +102,5 @@ def _sample(draw: Draw) -> Rule:
 specs.register(
     Rule,
     "round_at_random",
-    Behavior(_init, _update, _passes, round_at_random, _sample, view=_view, domains={"seed": SEED}, elementwise=False),
+    Behavior(_init, _update, _passes, round_at_random, _sample, view=_view, domains={"seed": SEED}, elementwise=False, rounds=True),
 )  # fmt: skip

@@ -19,7 +19,7 @@ LEAST = Domain("the least size that a tensor of weights counts as, as a root mea
 BOUND = Domain("the largest root mean square of a tensor that is let through", low=0.0, open_low=True)
 
 
-@per_tensor(elementwise=False)
+@per_tensor(elementwise=False, shaped=True)
 def centralize(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Take its mean off the gradient of each output: g ← g − mean(g) over all axes but the first.
 
@@ -68,7 +68,7 @@ def _matrix(p: Tensor) -> bool:
 
 
 @per_tensor(
-    elementwise=False, state={"rows": _over_columns, "columns": _over_rows, "t": count}, growth=GROWTH, eps=SQUARE
+    elementwise=False, shaped=True, state={"rows": _over_columns, "columns": _over_rows, "t": count}, growth=GROWTH, eps=SQUARE
 )  # fmt: skip
 def scale_by_factors(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Divide by the root of a running mean square kept as rows and columns: g / √(r · c / mean(r)).
@@ -98,7 +98,7 @@ def scale_by_factors(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     return g / (share * columns.sqrt()).clamp(min=least), {"rows": rows, "columns": columns, "t": t}
 
 
-@per_tensor(takes=EITHER, elementwise=False, most=BOUND)
+@per_tensor(takes=EITHER, elementwise=False, shaped=True, most=BOUND)
 def clip_rms(d: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Shrink each tensor whose root mean square is above a bound: d ← d / max(1, rms(d) / most).
 
@@ -113,7 +113,7 @@ def clip_rms(d: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Te
     return d / (_rms(d) / h.most).clamp(min=1.0), {}
 
 
-@per_tensor(elementwise=False, least=LEAST)
+@per_tensor(elementwise=False, shaped=True, least=LEAST)
 def scale_by_size(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Step relative to the size of the weights: g · max(least, rms(w)).
 
