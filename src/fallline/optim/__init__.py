@@ -1,11 +1,12 @@
 """Optimizers for any PyTorch loop: a shell around any rule, and torch's own by name.
 
-``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adadelta``, ``Adagrad``,
+``Optimizer(params, rule)`` runs a composed rule as a real ``torch.optim.Optimizer``. ``SGD``, ``Adadelta``, ``Adafactor``, ``Adagrad``,
 ``RMSprop``, ``Adam``, ``AdamW``, ``NAdam``, ``RAdam`` and ``Adamax`` take torch's arguments and give torch's numbers;
 ``clip_grad_norm_`` and ``clip_grad_value_`` have torch's signatures and results.
 """
 
 from .adadelta import Adadelta
+from .adafactor import Adafactor
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .adamax import Adamax
@@ -19,6 +20,7 @@ from .sgd import SGD
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",

@@ -52,7 +52,15 @@ from .scaling import (
     scale_by_stddev,
     slow_down,
 )
-from .sizes import centralize, clip_rms, descend_slowing, scale_by_factors, scale_by_size, scale_by_trust
+from .sizes import (
+    centralize,
+    clip_rms,
+    descend_slowing,
+    scale_by_bounded_factors,
+    scale_by_factors,
+    scale_by_size,
+    scale_by_trust,
+)
 from .views import average, average_equally, lookahead, schedule_free
 from .wrapping import around
 
@@ -97,6 +105,7 @@ __all__ = [
     "scale_by_adopt",
     "scale_by_amsgrad",
     "scale_by_belief",
+    "scale_by_bounded_factors",
     "scale_by_corrected_rms",
     "scale_by_factors",
     "scale_by_lion",

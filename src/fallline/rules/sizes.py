@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..specs import Domain
 from .arithmetic import never_zero, number, running
-from .base import EITHER, RATE
+from .base import EITHER, EPSILON, RATE
 from .making import count, per_tensor
 
 GROWTH = Domain("how fast the memory grows longer: β₂ = 1 − t^(−growth)", low=0.0)
@@ -96,6 +96,35 @@ def scale_by_factors(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     # roots before products: a product of two small squares underflows long before its root does
     share = rows.sqrt() / rows.mean(-2, keepdim=True).sqrt().clamp(min=least)
     return g / (share * columns.sqrt()).clamp(min=least), {"rows": rows, "columns": columns, "t": t}
+
+
+@per_tensor(
+    elementwise=False, shaped=True, state={"rows": _over_columns, "columns": _over_rows, "t": count}, growth=GROWTH, eps=EPSILON
+)  # fmt: skip
+def scale_by_bounded_factors(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """As ``scale_by_factors``, with eps as a bound: g / √max(r · c / max(mean(r), eps), eps²), r and c of g² alone.
+
+    Args:
+        growth: how fast the memory grows longer; at least 0. At 0 there is none.
+        eps: the least √v that is divided by, in the unit of the gradient; at least 0. With eps = 0, 0/0 counts as 0.
+
+    >>> scale_by_bounded_factors(growth=0.8, eps=1e-7)
+    scale_by_bounded_factors(growth=0.8, eps=1e-07)
+
+    Source: ``torch.optim.Adafactor``. The mean of r, a square, is bounded by eps itself there, so that the steps of
+    gradients below √eps shrink.
+    """
+    t, least = s.t + 1, number(h.eps, g).clamp(min=never_zero(0.0, g))
+    keep = -torch.expm1(-h.growth * torch.log(t))
+    if not _matrix(p):
+        rows = running(s.rows, g * g, keep)
+        return g / rows.sqrt().maximum(least), {"rows": rows, "columns": s.columns, "t": t}
+    rows = running(s.rows, (g * g).mean(-1, keepdim=True), keep)
+    columns = running(s.columns, (g * g).mean(-2, keepdim=True), keep)
+    share = rows.sqrt() / rows.mean(-2, keepdim=True).maximum(number(h.eps, g)).sqrt().clamp(
+        min=never_zero(0.0, g)
+    )
+    return g / (share * columns.sqrt()).maximum(least), {"rows": rows, "columns": columns, "t": t}
 
 
 @per_tensor(takes=EITHER, elementwise=False, shaped=True, most=BOUND)
