@@ -55,5 +55,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'known: adam, sgd'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), names, cutoff=0.6)
+    close.sort(
+        key=lambda found: sorted(found) != sorted(name.lower())
+    )  # letters that changed places come first
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

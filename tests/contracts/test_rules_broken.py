@@ -1,6 +1,7 @@
 """A rule that breaks the contract fails the battery: each mistake below is found by the check that is named."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def _forget():
 
 
 def fails(kind, check, match=None):
-    with pytest.raises(FAILURE, match=match):
+    with pytest.raises(FAILURE, match=match and re.escape(match)):
         CHECKS[check](kind)
 
 
@@ -314,3 +315,82 @@ def test_a_whole_tree_that_forgets_its_state_is_found():
         return tree, {"t": s.t}, {}
 
     fails("broken", "untouched", "changes what it is given")
+
+
+# --- what is declared, and is not so ----------------------------------------------------------------------
+
+
+def declared(scale, **promises):
+    """A named rule that scales as it says, and declares what it does not keep."""
+    promises = {"huge": "diverges", "invariances": {"sign": {}}, "search": {"lr": (0.0003, 0.3)}, **promises}
+
+    @recipe(**promises, lr=RATE, eps=EPSILON)
+    def broken(lr=0.01, eps=1e-8):
+        return chain(scale(0.9, 0.99, eps), descend(lr))
+
+    return "broken"
+
+
+@pytest.mark.parametrize(
+    ("name", "under", "said"),
+    [
+        ("scale", {}, "declares scale under {}, and misses it"),
+        ("proportion", {"eps": 0.0}, "declares proportion under {'eps': 0.0}, and misses it"),
+        ("rotation", {}, "declares rotation under {}, and misses it"),
+        ("sign", {"eps": 0.0}, "has sign without eps, too"),
+    ],
+)
+def test_an_invariance_that_is_not_there_is_found(name, under, said):
+    fails(declared(rules.scale_by_adam, invariances={name: under}), "invariances", said)
+
+
+@pytest.mark.parametrize("name", ["sign", "permutation"])
+def test_entries_that_lean_on_their_place_break_an_invariance(name):
+    @per_tensor(elementwise=False, beta1=UNIT, beta2=UNIT, eps=EPSILON)
+    def leaning(g, s, p, h):
+        return (g + 1) * torch.arange(1, g.numel() + 1).reshape(g.shape), {}
+
+    fails(declared(leaning, invariances={name: {}}), "invariances", f"declares {name}")
+
+
+def test_an_invariance_must_be_declared():
+    fails(declared(rules.scale_by_adam, invariances={}), "invariances", "declares no invariances=")
+
+
+def test_a_limit_that_is_not_one_is_found():
+    wrong = {"broken(lr=0.1, eps=0)": "chain(scale_by_sign(), descend(0.1))"}
+    fails(declared(rules.scale_by_adam, limits=wrong), "limits", "is not chain")
+    fails(
+        declared(rules.scale_by_adam, limits={"sgd(lr=0.1)": "sgd(lr=0.1)"}),
+        "limits",
+        "declares a limit of sgd",
+    )
+
+
+def test_a_rule_that_moves_without_gradients_is_found():
+    @per_tensor(beta1=UNIT, beta2=UNIT, eps=EPSILON)
+    def drifting(g, s, p, h):
+        return g + 1e-9, {}
+
+    fails(declared(drifting), "rests", "moves though all gradients are zero")
+
+
+@pytest.mark.parametrize("claim", ["proportion", "bounded", "stalls", None])
+def test_a_wrong_word_about_huge_gradients_is_found(claim):
+    fails(declared(rules.scale_by_adam, huge=claim), "huge", "it is 'diverges'")
+
+
+def test_a_rule_that_does_not_converge_is_found():
+    @per_tensor(state={"t": count}, beta1=UNIT, beta2=UNIT, eps=EPSILON)
+    def tiring(g, s, p, h):
+        return g / (1 + s.t) ** 2, {"t": s.t + 1}
+
+    fails(declared(tiring), "converges", "has not converged in 1000 steps")
+    fails(declared(rules.scale_by_adam, budget=5), "converges", "has not converged in 5 steps")
+
+
+def test_a_true_declaration_passes():
+    true = {"scale": {"eps": 0.0}, "sign": {}, "permutation": {}}
+    kind = declared(rules.scale_by_adam, invariances=true)
+    for check in ("invariances", "rests", "huge", "converges"):
+        CHECKS[check](kind)

@@ -51,8 +51,13 @@ def run_of(width: int, seed: int = 0, **given: Any) -> fl.Run:
 
 @pytest.mark.parametrize("make", [of_width, filters], ids=["mlp", "convolutions"])
 @pytest.mark.parametrize(
-    "rule", [rules.adam(lr=0.01), fl.chain(fl.clip_norm(0.5), rules.momentum(lr=0.1))], ids=repr
-)
+    "rule",
+    [
+        rules.adam(lr=0.01), fl.chain(fl.clip_norm(0.5), rules.momentum(lr=0.1)), rules.lamb(lr=0.01),
+        rules.adafactor(lr=0.1), fl.chain(rules.centralize(), rules.sgd(lr=0.1)),
+    ],
+    ids=lambda rule: rule.kind,
+)  # fmt: skip
 def test_a_run_in_a_wider_program_is_the_run_of_its_own_width(make: Any, rule: Any):
     """Against a plain loop over the narrow module, in float64."""
     task = classification(make, dtype=torch.float64)

@@ -250,7 +250,11 @@ def test_a_part_is_evaluated_in_pieces_that_do_not_depend_on_the_fleet(monkeypat
 
 def test_the_size_of_a_piece_keeps_what_a_block_computes_within_memory():
     room = Room(classification())
-    for numbers, per_example, few, size in ((50_000, 1000, 0, 82), (10, 1000, 0, 32), (10, 1000, 1 << 20, 1048)):
+    for numbers, per_example, few, size in (
+        (50_000, 1000, 0, 82),
+        (10, 1000, 0, 32),
+        (10, 1000, 1 << 20, 1048),
+    ):
         room.numbers, room.per_example = numbers, per_example
         assert block._piece(room, 32, few) == size
 

@@ -24,11 +24,26 @@ GRID: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "Adam": {
         "lr": (0.1, 0.001), "betas": ((0.9, 0.999), (0.0, 0.5)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1),
-        "amsgrad": (False, True), "maximize": (False, True),
+        "amsgrad": (False, True), "maximize": (False, True), "decoupled_weight_decay": (False, True),
     },
     "AdamW": {
         "lr": (0.1, 0.001), "betas": ((0.9, 0.999), (0.0, 0.5)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1),
         "amsgrad": (False, True), "maximize": (False, True),
+    },
+    "Adadelta": {
+        "lr": (1.0, 0.1), "rho": (0.9, 0.0), "eps": (1e-6, 1e-2), "weight_decay": (0.0, 0.1), "maximize": (False, True),
+    },
+    "NAdam": {
+        "lr": (0.1, 0.001), "betas": ((0.9, 0.999), (0.0, 0.5)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1),
+        "momentum_decay": (4e-3, 0.0), "decoupled_weight_decay": (False, True), "maximize": (False, True),
+    },
+    "RAdam": {
+        "lr": (0.1, 0.001), "betas": ((0.9, 0.999), (0.0, 0.5)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1),
+        "decoupled_weight_decay": (False, True), "maximize": (False, True),
+    },
+    "Adamax": {
+        "lr": (0.1, 0.001), "betas": ((0.9, 0.999), (0.0, 0.5)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1),
+        "maximize": (False, True),
     },
 }  # fmt: skip
 

@@ -17,6 +17,14 @@ NAMES = list(GRID)
 named = pytest.mark.parametrize("name", NAMES)
 
 
+@pytest.fixture(autouse=True)
+def _double():
+    """Torch keeps its counters in the default dtype: the momenta of NAdam, multiplied, lose digits in float32."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def pair(name, groups=lambda problem: problem.params, **options):
     """Ours and torch's, on two copies of one problem."""
     ours, theirs = Problem(), Problem()
@@ -305,6 +313,10 @@ def test_the_slides_heavy_ball_is_torchs_momentum_only_while_the_rate_is_constan
         (lambda p: optim.Adam(p, betas=(1.0, 0.9)), r"Adam\(betas\[0\]=1\): .* in \[0, 1\); got 1"),
         (lambda p: optim.Adam(p, betas=(0.9, None)), r"Adam\(betas=.*\): betas\[1\] is .*, a number in \[0, 1\)"),
         (lambda p: optim.Adam(p, betas=0.9), r"Adam\(betas=0.9\): betas is a pair of numbers"),
+        (lambda p: optim.Adadelta(p, rho=1.0), r"Adadelta\(rho=1\): .* must be in \[0, 1\)"),
+        (lambda p: optim.NAdam(p, momentum_decay=-1.0), r"NAdam\(momentum_decay=-1\): momentum_decay is how fast the momentum comes up"),
+        (lambda p: optim.RAdam(p, betas=(0.9, 1.0)), r"RAdam\(betas\[1\]=1\)"),
+        (lambda p: optim.Adamax(p, eps=-1.0), r"Adamax\(eps=-1\): eps is added to a denominator"),
         (lambda p: optim.AdamW(p, weight_decay=-1), r"AdamW\(weight_decay=-1\): weight_decay is the weight decay"),
         (lambda p: optim.AdamW(p, fused=True), r"AdamW\(fused=True\) is not supported here: leave fused out"),
         (lambda p: optim.Adam(p, capturable=True), r"Adam\(capturable=True\) is not supported"),

@@ -26,6 +26,7 @@ class Adam(Shell):
         amsgrad: whether to divide by the largest mean square so far.
         maximize: whether to climb instead of descend.
         foreach, capturable, differentiable, fused: no effect; ``True`` is refused.
+        decoupled_weight_decay: whether the decay is lr · weight_decay · w beside the step: ``AdamW``.
 
     >>> import torch
     >>> optimizer = Adam(torch.nn.Linear(2, 1).parameters(), lr=0.001)
@@ -47,17 +48,20 @@ class Adam(Shell):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         given = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
-            "fused": fused,
+            "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
         super().__init__(params, given, Form("Adam", adam, ADAM))
 
 
 def adam(group: Group) -> Rule:
     """The rule of a parameter group of ``Adam``."""
+    if group["decoupled_weight_decay"]:
+        return adamw(group)
     return chain(decayed(group), _moments(group), descend(group["lr"]))
 
 

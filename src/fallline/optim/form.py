@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BadValue
-from ..rules import add_decay, identity, numbers
+from ..rules import add_decay, identity, numbers, shrink
 from ..specs import Domain, Rule
 from ..types import Tree
 from .plan import Group, Part, plain_number
@@ -84,3 +84,14 @@ def plain_group(group: Group) -> Group:
 def decayed(group: Group) -> Rule:
     """The first place of a chain: what stands there may change in training, where the others stand may not."""
     return add_decay(group["weight_decay"]) if group["weight_decay"] else identity()
+
+
+def decayed_within(group: Group) -> Rule:
+    """Decay through the gradient, unless the group says that it is decoupled."""
+    return identity() if group["decoupled_weight_decay"] else decayed(group)
+
+
+def decayed_beside(group: Group) -> Rule:
+    """Decay beside the step, where the group says that it is decoupled; the last place of a chain."""
+    decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+    return shrink(group["lr"], decay) if decay else identity()

@@ -26,6 +26,9 @@ State: TypeAlias = defaultdict[Tensor, Held]
 NOT_NUMBERS = ("params", "param_names", TREE)
 PLACES = ("foreach", "fused", "capturable", "differentiable")
 
+LATER = ("decoupled_weight_decay",)
+"""What torch has added to groups since: an older state dict leaves it as it is here."""
+
 TORCHS = {
     "t": ("step",),
     "mu": ("exp_avg",),
@@ -154,7 +157,7 @@ def _with_params(numbers: Group, group: Group) -> Group:
     taken: Group = {key: copy.deepcopy(value) for key, value in numbers.items() if key not in NOT_NUMBERS}
     own = {key: group[key] for key in ("params", "param_names") if key in group}
     tree = {TREE: numbers[TREE]} if TREE in numbers else {}
-    return taken | own | tree
+    return {key: group[key] for key in LATER if key in group} | taken | own | tree
 
 
 def _numbers(group: Group) -> dict[str, Any]:
@@ -209,7 +212,8 @@ def _needed(plan: Plan, groups: list[Group]) -> dict[str, tuple[Tensor, Held]]:
     """Each parameter with the state that it starts from, without its values."""
     found = {}
     for part in plan.parts(groups, named(groups)):
-        shapes = {name: wide(p.detach().to("meta")) for name, p in part.params.items()}
+        bare = {name: p.detach().to("meta") for name, p in part.params.items()}
+        shapes = bare if rules.rounds(part.rule) else {name: wide(p) for name, p in bare.items()}
         start = rules.init(part.rule, shapes, part.h).params
         found.update({name: (p, start[name]) for name, p in part.params.items()})
     return found

@@ -137,10 +137,11 @@ class Shell(torch.optim.Optimizer):
         live = {name: p for name, p in part.params.items() if p.grad is not None}
         if not live:
             return
-        direction = {name: _gradient(name, p, maximize=name in part.uphill) for name, p in live.items()}
+        seen = _seen_by(part.rule)
+        direction = {name: seen(_gradient(name, p, maximize=name in part.uphill)) for name, p in live.items()}
         self._fill(part, live)
         state = self._state_of(live)
-        params = {name: wide(p) for name, p in part.params.items()}
+        params = {name: seen(p) for name, p in part.params.items()}
         step, after, info = rules.update(part.rule, direction, state, params, part.h)
         for name, p in live.items():
             if after.params[name]:
@@ -155,7 +156,8 @@ class Shell(torch.optim.Optimizer):
         new = [name for name in live if self._complete.get(name) != needed]
         if not new:
             return
-        start = rules.init(part.rule, {name: wide(p) for name, p in part.params.items()}, part.h)
+        seen = _seen_by(part.rule)
+        start = rules.init(part.rule, {name: seen(p) for name, p in part.params.items()}, part.h)
         for name in new:
             if start.params[name]:
                 self.state[live[name]] = {**start.params[name], **self.state[live[name]]}
@@ -262,7 +264,12 @@ def _gradient(name: str, p: Tensor, *, maximize: bool) -> Tensor:
         )
     if g.is_complex():
         raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
-    return -wide(g) if maximize else wide(g)
+    return -g if maximize else g
+
+
+def _seen_by(rule: specs.Rule) -> Callable[[Tensor], Tensor]:
+    """How a rule is shown tensors: those of 16 bits as float32, unless it rounds by itself."""
+    return (lambda t: t) if rules.rounds(rule) else wide
 
 
 def _apart(kept: Tensor, p: Tensor) -> Tensor:

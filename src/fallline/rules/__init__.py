@@ -5,7 +5,7 @@ is a value that prints, compares and nests; ``fl.optim.Optimizer(params, rule)``
 and ``fl.fleet.run`` runs many of them at once.
 """
 
-from .averaging import accumulate, accumulate_damped, average, look_ahead
+from .averaging import accumulate, accumulate_damped, look_ahead
 from .base import (
     Oracle,
     PerParameter,
@@ -15,15 +15,30 @@ from .base import (
     init,
     needs,
     numbers,
+    rounds,
+    shaped,
     update,
     view,
 )
 from .clipping import clip_norm, clip_value
 from .compose import chain, wrap
 from .decay import add_decay, shrink
+from .distance import descend_by_distance
+from .gathering import accumulate_gradients
 from .making import per_tensor, recipe, whole_tree
+from .moments import (
+    scale_by_adadelta,
+    scale_by_adamax,
+    scale_by_adopt,
+    scale_by_belief,
+    scale_by_corrected_rms,
+    scale_by_lion,
+    scale_by_nadam,
+    scale_by_radam,
+)
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes
+from .rounding import round_at_random
 from .routing import check_names, route
 from .scaling import (
     descend,
@@ -33,39 +48,76 @@ from .scaling import (
     scale_by_adam_power,
     scale_by_amsgrad,
     scale_by_rms,
+    scale_by_sign,
     scale_by_stddev,
     slow_down,
 )
+from .sizes import (
+    centralize,
+    clip_rms,
+    descend_slowing,
+    scale_by_bounded_factors,
+    scale_by_factors,
+    scale_by_size,
+    scale_by_trust,
+)
+from .views import average, average_equally, lookahead, schedule_free
+from .wrapping import around
 
 __all__ = [
     "Oracle",
     "PerParameter",
     "accumulate",
     "accumulate_damped",
+    "accumulate_gradients",
     "add_decay",
+    "around",
     "average",
+    "average_equally",
+    "centralize",
     "chain",
     "check_names",
     "check_trains",
     "clip_norm",
+    "clip_rms",
     "clip_value",
     "descend",
+    "descend_by_distance",
+    "descend_slowing",
     "discontinuous",
     "elementwise",
     "identity",
     "init",
     "look_ahead",
+    "lookahead",
     "needs",
     "numbers",
     "per_tensor",
     "recipe",
+    "round_at_random",
+    "rounds",
     "route",
+    "scale_by_adadelta",
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adam_power",
+    "scale_by_adamax",
+    "scale_by_adopt",
     "scale_by_amsgrad",
+    "scale_by_belief",
+    "scale_by_bounded_factors",
+    "scale_by_corrected_rms",
+    "scale_by_factors",
+    "scale_by_lion",
+    "scale_by_nadam",
+    "scale_by_radam",
     "scale_by_rms",
+    "scale_by_sign",
+    "scale_by_size",
     "scale_by_stddev",
+    "scale_by_trust",
+    "schedule_free",
+    "shaped",
     "shrink",
     "slow_down",
     "update",

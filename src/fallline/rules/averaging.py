@@ -1,4 +1,4 @@
-"""Rules that remember: momentum in its three forms, and the average of the parameters."""
+"""Rules that remember what came before: momentum in its three forms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from ..specs import Domain
-from ..types import Tree
 from .base import EITHER, UNIT
-from .compose import Held, wrap
 from .making import count, per_tensor, zeros
 
 DAMPENING = Domain("the share of a new gradient that is left out of the average", low=0.0, high=1.0)
@@ -68,42 +66,3 @@ def accumulate_damped(d: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dic
     later = h.beta * s.trace + (1 - h.dampening) * d
     trace = torch.where(s.t == 0, d, later)
     return trace, {"trace": trace, "t": s.t + 1}
-
-
-def _average_start(params: Tree, h: Any) -> Held:
-    return {name: {"average": p.clone()} for name, p in params.items()}
-
-
-def _average_after(step: Tree, held: Held, params: Tree, h: Any) -> tuple[Tree, Held]:
-    def mixed(name: str, d: Tensor) -> Tensor:
-        mixture: Tensor = h.decay * held[name]["average"] + (1 - h.decay) * (params[name] + d)
-        return mixture
-
-    return step, {name: {"average": mixed(name, d)} for name, d in step.items()}
-
-
-def _average_view(params: Tree, held: Held) -> Tree:
-    return {name: held[name]["average"] if name in held else p for name, p in params.items()}
-
-
-average = wrap(
-    "average",
-    start=_average_start,
-    after=_average_after,
-    evaluate=_average_view,
-    elementwise=True,
-    decay=UNIT,
-    doc="""Evaluate a running average of the parameters: w̄ ← decay · w̄ + (1 − decay) · w, training w as before.
-
-    Args:
-        rule: the rule that trains.
-        decay: the share of the past that is kept at each step, in [0, 1).
-
-    >>> from fallline import rules
-    >>> rules.average(rules.sgd(lr=0.1), decay=0.99)
-    average(sgd(lr=0.1), decay=0.99)
-
-    Source: Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992, with weights that
-    forget. w̄ starts at the initial parameters.
-    """,
-)

@@ -36,6 +36,7 @@ from ..types import Info, Numbers, State, Tree
 Stage: TypeAlias = Literal["gradient", "step", "done"]
 Draw: TypeAlias = Callable[[Domain], Any]
 
+Huge: TypeAlias = Literal["proportion", "bounded", "stalls", "diverges"]
 EITHER: tuple[Stage, ...] = ("gradient", "step")
 RATE = Domain("the learning rate: the step for a direction of size 1", low=0.0)
 UNIT = Domain("a decay rate per step, the share of the past that is kept", low=0.0, high=1.0, open_high=True)
@@ -81,6 +82,15 @@ class Behavior:
         search: the numbers to tune when nothing else is said, and the range (low, high) to start from.
         elementwise: whether each entry is treated alone, apart from what its parts do.
         discontinuous: whether a small change of the gradient can change the step by much, apart from its parts.
+        shaped: whether a step depends on the shape of a parameter, so that zeros around it would change it.
+        rounds: whether it rounds parameters of bfloat16 itself, and so must be given them as they are.
+        invariances: what may be done to gradients and weights, by name, with the numbers under which steps follow:
+            ``scale`` (c · g gives the same steps), ``proportion`` (c · g gives c times the steps), ``rotation``
+            (of each tensor's entries), ``sign`` (of any entries), ``permutation`` (of each tensor's entries).
+        limits: what it becomes at the edge of its domains: a rule and its equal, as text.
+        huge: what gradients of 1e30 do in float32: steps in "proportion" to them, "bounded" ones, later ones that
+            are 0 ("stalls", as squares overflow), or ones that are not finite ("diverges").
+        budget: in how many steps it converges on the contract's toys, at the best rate of its ``search``.
     """
 
     init: Callable[[Rule, Tree, Numbers], State]
@@ -96,6 +106,12 @@ class Behavior:
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     elementwise: bool = True
     discontinuous: bool = False
+    shaped: bool = False
+    rounds: bool = False
+    invariances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    huge: Huge | None = None
+    budget: int = 1000
 
 
 def behavior(rule: Rule) -> Behavior:
@@ -188,3 +204,15 @@ def discontinuous(rule: Rule) -> bool:
     """Whether a small change of the gradient can change the step by much (a sign, a quantile)."""
     own = behavior(rule)
     return own.discontinuous or any(discontinuous(part) for part in own.parts(rule))
+
+
+def shaped(rule: Rule) -> bool:
+    """Whether a step depends on the shapes of parameters, so that zeros around one would change it."""
+    own = behavior(rule)
+    return own.shaped or any(shaped(part) for part in own.parts(rule))
+
+
+def rounds(rule: Rule) -> bool:
+    """Whether a rule rounds parameters of bfloat16 itself, and so must be given them as they are."""
+    own = behavior(rule)
+    return own.rounds or any(rounds(part) for part in own.parts(rule))

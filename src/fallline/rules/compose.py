@@ -11,6 +11,7 @@ from .. import specs
 from ..errors import BadRule
 from ..specs import Domain, Rule
 from ..types import Info, Numbers, State, Tree
+from .arguments import bound, checked, signature_of
 from .base import (
     EPSILON,
     RATE,
@@ -25,7 +26,7 @@ from .base import (
     update,
     view,
 )
-from .making import bound, checked, shared, signature_of
+from .making import shared
 from .scaling import descend, scale_by_rms
 
 # --- one after another ------------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ def wrap(
     after: Callable[[Tree, Held, Tree, Any], tuple[Tree, Held]],
     evaluate: Callable[[Tree, Held], Tree] | None = None,
     elementwise: bool = False,
+    each: bool = False,
     doc: str = "",
     **domains: Domain,
 ) -> Callable[..., Rule]:
@@ -142,13 +144,14 @@ def wrap(
         after: ``(step, own state, params, h) → (step, own state)``, called with the inner rule's step.
         evaluate: ``(params, own state) → params``: what to evaluate, where that is not what is trained.
         elementwise: whether the wrapper treats each entry alone.
+        each: whether ``h`` comes as it is, with numbers that may differ from parameter to parameter.
         doc: its docstring.
         **domains: its hyperparameters, with what they may be.
     """
     signature = signature_of("rule", *domains)
 
-    def make(*args: Any, **given: Any) -> Rule:
-        values = bound(kind, signature, args, given)
+    def make(*args: Any, **named: Any) -> Rule:
+        values = bound(kind, signature, args, named)
         (inner,) = all_rules(kind, (values.pop("rule"),))
         check_trains(inner)
         return Rule(kind, checked(kind, domains, values), children=(inner,))
@@ -156,9 +159,12 @@ def wrap(
     make.__name__ = make.__qualname__ = kind
     make.__doc__, make.__signature__ = doc, signature  # type: ignore[attr-defined]
 
+    def given(rule: Rule, h: Numbers, params: Tree) -> Any:
+        return _top(h) if each else shared(rule, _top(h), params)
+
     def begin(rule: Rule, params: Tree, h: Numbers) -> State:
         inner = init(rule.children[0], params, specs.inside(h, 0))
-        return joined_state(params, [inner, State(start(params, shared(rule, _top(h), params)), {})])
+        return joined_state(params, [inner, State(start(params, given(rule, h, params)), {})])
 
     def step(
         rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
@@ -167,7 +173,7 @@ def wrap(
             rule.children[0], direction, child_state(state, 0), params, specs.inside(h, 0), oracle
         )  # fmt: skip
         before = child_state(state, 1).params
-        new, own = after(inner, before, params, shared(rule, _top(h), params))
+        new, own = after(inner, before, params, given(rule, h, params))
         out = {name: new[name].to(d.dtype) for name, d in inner.items()}
         own = {
             name: {key: t.to(before[name][key].dtype) for key, t in kept.items()}

@@ -12,10 +12,24 @@ import torch
 from torch import Tensor
 
 from .. import specs
-from ..errors import BadRule, BadValue, nearest
+from ..errors import BadRule
 from ..specs import Domain, Rule
 from ..types import Info, Numbers, State, Tree
-from .base import EITHER, Behavior, Draw, Oracle, PerParameter, Stage, init, passes, refusal, update, view
+from .arguments import bound, checked, signature_of
+from .base import (
+    EITHER,
+    Behavior,
+    Draw,
+    Huge,
+    Oracle,
+    PerParameter,
+    Stage,
+    init,
+    passes,
+    refusal,
+    update,
+    view,
+)
 
 P = ParamSpec("P")
 
@@ -47,6 +61,7 @@ def per_tensor(
     state: Mapping[str, Start] | None = None,
     elementwise: bool = True,
     discontinuous: bool = False,
+    shaped: bool = False,
     **domains: Domain,
 ) -> Callable[[One], Callable[..., Rule]]:
     """Make a rule from ``update_one(d, s, p, h) → (d, s)``, written for one tensor.
@@ -60,14 +75,15 @@ def per_tensor(
         state: how each state tensor ``s.name`` starts, as a function of the parameter and ``h``.
         elementwise: whether each entry is treated alone.
         discontinuous: whether a small change of the gradient can change the step by much (a sign).
+        shaped: whether a step depends on the tensor's shape, so that zeros around it would change it (a mean).
         **domains: the hyperparameters ``h.name``, in order, with what they may be.
     """
     starts = dict(state or {})
 
     def begin(rule: Rule, params: Tree, h: Numbers) -> State:
         def of(name: str, p: Tensor) -> dict[str, Tensor]:
-            own = _own(h, name)
-            return {key: start(p, own) for key, start in starts.items()}
+            mine = own(h, name)
+            return {key: start(p, mine) for key, start in starts.items()}
 
         return State({name: of(name, p) for name, p in params.items()}, {})
 
@@ -78,25 +94,32 @@ def per_tensor(
             out, after = {}, {}
             for name, d in direction.items():
                 held = state.params[name]
-                new, kept = update_one(d, SimpleNamespace(**held), params[name], _own(h, name))
+                new, kept = update_one(d, held_by(held), params[name], own(h, name))
                 out[name] = new.to(d.dtype)
                 after[name] = {key: value.to(held[key].dtype) for key, value in kept.items()}
             return out, State(after, {}), {}
 
-        known = functools.partial(Behavior, begin, step, elementwise=elementwise, discontinuous=discontinuous)
+        known = functools.partial(
+            Behavior, begin, step, elementwise=elementwise, discontinuous=discontinuous, shaped=shaped
+        )
         return _primitive(update_one, domains, takes, gives, known)
 
     return decorate
 
 
-def _own(h: Numbers, name: str) -> SimpleNamespace:
+def own(h: Numbers, name: str) -> SimpleNamespace:
     """The hyperparameters as one parameter sees them."""
     return SimpleNamespace(**{k: v.values[name] if isinstance(v, PerParameter) else v for k, v in h.items()})
 
 
+def held_by(state: Mapping[str, Tensor]) -> Any:
+    """State tensors as ``s.name``."""
+    return SimpleNamespace(**state)
+
+
 # --- from the arithmetic of the whole tree ----------------------------------------------------------------
 
-Whole: TypeAlias = Callable[[Tree, Any, Tree, Any], tuple[Tree, dict[str, Tensor], Info]]
+Whole: TypeAlias = Callable[[Tree, Any, Tree, Any], tuple[Tree, dict[str, Any], Info]]
 
 
 def whole_tree(
@@ -104,31 +127,44 @@ def whole_tree(
     takes: tuple[Stage, ...] = EITHER,
     gives: Stage | None = None,
     state: Mapping[str, Callable[[Tree, Any], Tensor]] | None = None,
+    each: Mapping[str, Start] | None = None,
     discontinuous: bool = False,
     **domains: Domain,
 ) -> Callable[[Whole], Callable[..., Rule]]:
     """Make a rule from ``update_all(tree, s, params, h) → (tree, s, info)``, written for all parameters together.
 
     The whole tree means all parameter groups of an optimizer; inside :func:`route`, it means the rule's part.
+
+    Args:
+        takes: what may come in.
+        gives: what goes out (``None``: the same as came in).
+        state: how each state tensor ``s.name`` of the whole tree starts, as a function of the parameters and ``h``.
+        each: how each state tensor of a parameter starts; these are trees, ``s.name[parameter]``, too.
+        discontinuous: whether a small change of the gradient can change the step by much.
+        **domains: the hyperparameters ``h.name``, in order, with what they may be.
     """
-    starts = dict(state or {})
+    starts, own_starts = dict(state or {}), dict(each or {})
 
     def begin(rule: Rule, params: Tree, h: Numbers) -> State:
-        own = shared(rule, h, params)
+        mine = shared(rule, h, params)
         return State(
-            {name: {} for name in params}, {key: start(params, own) for key, start in starts.items()}
+            {name: {key: start(p, mine) for key, start in own_starts.items()} for name, p in params.items()},
+            {key: start(params, mine) for key, start in starts.items()},
         )
 
     def decorate(update_all: Whole) -> Callable[..., Rule]:
         def step(
             rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
         ) -> tuple[Tree, State, Info]:
-            new, kept, info = update_all(
-                direction, SimpleNamespace(**state.tree), params, shared(rule, h, params)
-            )
+            trees = {key: {name: state.params[name][key] for name in direction} for key in own_starts}
+            s = SimpleNamespace(**state.tree, **trees)
+            new, kept, info = update_all(direction, s, params, shared(rule, h, params))
             out = {name: new[name].to(d.dtype) for name, d in direction.items()}
-            after = {key: value.to(state.tree[key].dtype) for key, value in kept.items()}
-            return out, State({name: {} for name in direction}, after), info
+            own_after = {
+                name: {key: kept[key][name].to(trees[key][name].dtype) for key in trees} for name in direction
+            }
+            after = {key: kept[key].to(value.dtype) for key, value in state.tree.items() if key in starts}
+            return out, State(own_after, after), info
 
         known = functools.partial(Behavior, begin, step, elementwise=False, discontinuous=discontinuous)
         return _primitive(update_all, domains, takes, gives, known)
@@ -185,12 +221,19 @@ def _primitive(
 
 
 def recipe(
-    *, search: Mapping[str, tuple[float, float]] | None = None, **domains: Domain
+    *,
+    search: Mapping[str, tuple[float, float]] | None = None,
+    invariances: Mapping[str, Mapping[str, float]] | None = None,
+    limits: Mapping[str, str] | None = None,
+    huge: Huge | None = None,
+    budget: int = 1000,
+    **domains: Domain,
 ) -> Callable[[Callable[P, Rule]], Callable[P, Rule]]:
     """Make a named rule from a function that returns an expression over other rules.
 
     Args:
         search: the hyperparameters to tune when nothing else is said, and the range (low, high) to start from.
+        invariances, limits, huge, budget: what the contract holds it to (see :class:`Behavior`).
         **domains: which arguments are numbers, with what they may be; the other arguments are options.
     """
 
@@ -233,45 +276,9 @@ def recipe(
         known = Behavior(
             begin, step, flows, make, sample, view=sees, domains=dict(domains), named=True,
             parts=lambda rule: (expand(rule, rule.numbers),), search=dict(search or {}),
+            invariances=dict(invariances or {}), limits=dict(limits or {}), huge=huge, budget=budget,
         )  # fmt: skip
         specs.register(Rule, kind, known)
         return make
 
     return decorate
-
-
-# --- what is given to a rule ------------------------------------------------------------------------------
-
-
-def signature_of(*names: str) -> inspect.Signature:
-    """The signature of a function that takes these arguments, by place or by name."""
-    return inspect.Signature(
-        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-    )
-
-
-def bound(
-    kind: str, signature: inspect.Signature, args: tuple[Any, ...], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Arguments by name, defaults filled in; or a sentence about what the rule takes."""
-    names = list(signature.parameters)
-    for name in given:
-        if name not in names:
-            raise BadValue(
-                f"{kind} takes {', '.join(names) or 'no arguments'}, got {name!r}; {nearest(name, names)}"
-            )
-    try:
-        found = signature.bind(*args, **given)
-    except TypeError as wrong:
-        raise BadValue(f"{kind} takes {', '.join(names) or 'no arguments'}: {wrong}") from None
-    found.apply_defaults()
-    return dict(found.arguments)
-
-
-def checked(kind: str, domains: Mapping[str, Domain], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers given to a rule, each in its domain; tensors are data of a fleet and cannot be looked at."""
-    for name, value in given.items():
-        for each in value.values.values() if isinstance(value, PerParameter) else (value,):
-            if name in domains and not isinstance(each, Tensor):
-                domains[name].check(kind, name, each)
-    return dict(given)

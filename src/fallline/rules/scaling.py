@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..specs import Domain
+from .arithmetic import corrected, left, never_zero, running, signs
 from .base import EITHER, EPSILON, RATE, UNIT
 from .making import count, one, per_tensor, zeros
 
 START = Domain("what the sum of squares starts from, in squared units of the gradient", low=0.0)
 SLOWING = Domain("how fast the rate falls, per step", low=0.0)
-
-
-def _never_zero(eps: Any, like: Tensor) -> Any:
-    """eps, and in the place of 0 the root of the smallest normal number.
-
-    A root mean square below that has lost its digits already. So 0/0 is 0, and a gradient whose square underflows
-    makes no step larger than its neighbors do, without a look at every entry.
-    """
-    least = math.sqrt(torch.finfo(like.dtype).tiny)
-    return torch.where(eps == 0, least, eps) if isinstance(eps, Tensor) else eps or least
-
-
-def _running(old: Tensor, new: Tensor, keep: Any) -> Tensor:
-    """keep · old + (1 − keep) · new, in one pass."""
-    share = 1 - keep
-    return torch.lerp(old, new, share.to(new.dtype) if isinstance(share, Tensor) else share)
 
 
 @per_tensor(gives="step", lr=RATE)
@@ -45,6 +29,19 @@ def descend(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Ten
     Source: Cauchy, Méthode générale pour la résolution des systèmes d'équations simultanées, 1847.
     """
     return g * -h.lr, {}
+
+
+@per_tensor(discontinuous=True)
+def scale_by_sign(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sign of each entry: g ← sign(g), with sign(0) = 0.
+
+    >>> from fallline import rules
+    >>> rules.chain(scale_by_sign(), rules.descend(0.1))
+    chain(scale_by_sign(), descend(lr=0.1))
+
+    Source: Bernstein, Wang, Azizzadenesheli and Anandkumar, signSGD, 2018.
+    """
+    return signs(g), {}
 
 
 @per_tensor(takes=EITHER)
@@ -89,7 +86,7 @@ def scale_by_adagrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     Source: Duchi, Hazan and Singer, Adaptive subgradient methods, 2011.
     """
     total = s.total + g * g
-    return g / (total.sqrt() + _never_zero(h.eps, g)), {"total": total}
+    return g / (total.sqrt() + never_zero(h.eps, g)), {"total": total}
 
 
 @per_tensor(state={"nu": zeros}, gamma=UNIT, eps=EPSILON)
@@ -105,8 +102,8 @@ def scale_by_rms(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[str
 
     Source: Tieleman and Hinton, Lecture 6.5 of Neural networks for machine learning, 2012.
     """
-    nu = _running(s.nu, g * g, h.gamma)
-    return g / (nu.sqrt() + _never_zero(h.eps, g)), {"nu": nu}
+    nu = running(s.nu, g * g, h.gamma)
+    return g / (nu.sqrt() + never_zero(h.eps, g)), {"nu": nu}
 
 
 @per_tensor(state={"nu": zeros, "mean": zeros}, gamma=UNIT, eps=EPSILON)
@@ -123,9 +120,9 @@ def scale_by_stddev(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[
     Source: Graves, Generating sequences with recurrent neural networks, 2013; ``torch.optim.RMSprop(centered=True)``.
     Where rounding makes v − m² negative (a gradient that hardly changes), torch gives NaN, and this takes 0.
     """
-    nu, mean = _running(s.nu, g * g, h.gamma), _running(s.mean, g, h.gamma)
+    nu, mean = running(s.nu, g * g, h.gamma), running(s.mean, g, h.gamma)
     spread = (nu - mean * mean).clamp(min=0).sqrt()
-    return g / (spread + _never_zero(h.eps, g)), {"nu": nu, "mean": mean}
+    return g / (spread + never_zero(h.eps, g)), {"nu": nu, "mean": mean}
 
 
 @per_tensor(
@@ -153,21 +150,11 @@ def scale_by_adam(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict[st
     power1, power2 = s.power1 * h.beta1, s.power2 * h.beta2
     mu, nu = _moments(g, s, h)
     kept = {"mu": mu, "nu": nu, "power1": power1, "power2": power2}
-    return _corrected(mu, nu, 1 - power1, 1 - power2, h.eps), kept
+    return corrected(mu, nu, 1 - power1, 1 - power2, h.eps), kept
 
 
 def _moments(g: Tensor, s: Any, h: Any) -> tuple[Tensor, Tensor]:
-    return _running(s.mu, g, h.beta1), _running(s.nu, g * g, h.beta2)
-
-
-def _corrected(mu: Tensor, nu: Tensor, left1: Tensor, left2: Tensor, eps: Any) -> Tensor:
-    """(m / left1) / (√(v / left2) + eps), with the corrections gathered into two numbers."""
-    return mu / (nu.sqrt() * (left1 / left2.sqrt()) + left1 * _never_zero(eps, mu))
-
-
-def _left(beta: Any, t: Tensor) -> Tensor:
-    """1 − βᵗ, by functions whose digits do not depend on an entry's place in a tensor."""
-    return -torch.expm1(t * torch.log(torch.as_tensor(beta, dtype=t.dtype, device=t.device)))
+    return running(s.mu, g, h.beta1), running(s.nu, g * g, h.beta2)
 
 
 @per_tensor(state={"mu": zeros, "nu": zeros, "t": count}, beta1=UNIT, beta2=UNIT, eps=EPSILON)
@@ -186,7 +173,7 @@ def scale_by_adam_power(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, d
     """
     t = s.t + 1
     mu, nu = _moments(g, s, h)
-    step = _corrected(mu, nu, _left(h.beta1, t), _left(h.beta2, t), h.eps)
+    step = corrected(mu, nu, left(h.beta1, t), left(h.beta2, t), h.eps)
     return step, {"mu": mu, "nu": nu, "t": t}
 
 
@@ -210,5 +197,5 @@ def scale_by_amsgrad(g: Tensor, s: Any, p: Tensor, h: Any) -> tuple[Tensor, dict
     t = s.t + 1
     mu, nu = _moments(g, s, h)
     largest = torch.maximum(s.largest, nu)
-    step = _corrected(mu, largest, _left(h.beta1, t), _left(h.beta2, t), h.eps)
+    step = corrected(mu, largest, left(h.beta1, t), left(h.beta2, t), h.eps)
     return step, {"mu": mu, "nu": nu, "largest": largest, "t": t}

@@ -7,7 +7,14 @@ from ..making import recipe
 from ..scaling import descend, scale_by_adagrad
 
 
-@recipe(search={"lr": (0.003, 3.0)}, lr=RATE, eps=EPSILON)
+@recipe(
+    search={"lr": (0.003, 3.0)},
+    lr=RATE,
+    eps=EPSILON,
+    invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
+    huge="stalls",
+    budget=200,
+)
 def adagrad(lr: Number = 0.01, eps: Number = 1e-10) -> Rule:
     """The adaptive gradient algorithm: G ← G + g², w ← w − lr · g / (√G + eps).
 

@@ -7,7 +7,20 @@ from ..making import recipe
 from ..scaling import descend, scale_by_adam
 
 
-@recipe(search={"lr": (0.0003, 0.3)}, lr=RATE, beta1=UNIT, beta2=UNIT, eps=EPSILON)
+@recipe(
+    search={"lr": (0.0003, 0.3)},
+    lr=RATE,
+    beta1=UNIT,
+    beta2=UNIT,
+    eps=EPSILON,
+    invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
+    limits={
+        "adam(lr=0.1, beta1=0, beta2=0, eps=0)": "chain(scale_by_sign(), descend(0.1))",
+        "adam(lr=0.1, beta1=0, beta2=0.9, eps=0.1)": "chain(scale_by_corrected_rms(0.9, 0.1), descend(0.1))",
+    },
+    huge="diverges",
+    budget=200,
+)
 def adam(lr: Number = 1e-3, beta1: Number = 0.9, beta2: Number = 0.999, eps: Number = 1e-8) -> Rule:
     """Adaptive moment estimation: w ← w − lr · m̂ / (√v̂ + eps).
 

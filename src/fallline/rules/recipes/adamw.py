@@ -8,7 +8,20 @@ from ..making import recipe
 from ..scaling import descend, scale_by_adam
 
 
-@recipe(search={"lr": (0.0003, 0.3)}, lr=RATE, beta1=UNIT, beta2=UNIT, eps=EPSILON, weight_decay=DECAY)
+@recipe(
+    search={"lr": (0.0003, 0.3)},
+    lr=RATE,
+    beta1=UNIT,
+    beta2=UNIT,
+    eps=EPSILON,
+    weight_decay=DECAY,
+    invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
+    limits={
+        "adamw(lr=0.1, beta1=0.9, beta2=0.99, eps=0.1, weight_decay=0)": "adam(lr=0.1, beta1=0.9, beta2=0.99, eps=0.1)"
+    },
+    huge="diverges",
+    budget=200,
+)
 def adamw(
     lr: Number = 1e-3,
     beta1: Number = 0.9,

@@ -8,7 +8,15 @@ from ..making import recipe
 from ..scaling import descend
 
 
-@recipe(search={"lr": (0.001, 1.0)}, lr=RATE, beta=UNIT)
+@recipe(
+    search={"lr": (0.001, 1.0)},
+    lr=RATE,
+    beta=UNIT,
+    invariances={"proportion": {}, "rotation": {}, "sign": {}, "permutation": {}},
+    limits={"momentum(lr=0.1, beta=0)": "sgd(lr=0.1)"},
+    huge="proportion",
+    budget=200,
+)
 def momentum(lr: Number = 0.01, beta: Number = 0.9) -> Rule:
     """The heavy ball: w(t+1) = w(t) − lr · g + β · (w(t) − w(t−1)).
 

@@ -8,7 +8,15 @@ from ..making import recipe
 from ..scaling import descend
 
 
-@recipe(search={"lr": (0.001, 1.0)}, lr=RATE, beta=UNIT)
+@recipe(
+    search={"lr": (0.001, 1.0)},
+    lr=RATE,
+    beta=UNIT,
+    invariances={"proportion": {}, "rotation": {}, "sign": {}, "permutation": {}},
+    limits={"nesterov(lr=0.1, beta=0)": "sgd(lr=0.1)"},
+    huge="proportion",
+    budget=200,
+)
 def nesterov(lr: Number = 0.01, beta: Number = 0.9) -> Rule:
     """Nesterov's momentum: d ← β · d − lr · g, w ← w + β · d − lr · g.
 

@@ -7,7 +7,16 @@ from ..making import recipe
 from ..scaling import descend, scale_by_rms
 
 
-@recipe(search={"lr": (0.0001, 0.1)}, lr=RATE, gamma=UNIT, eps=EPSILON)
+@recipe(
+    search={"lr": (0.0001, 0.1)},
+    lr=RATE,
+    gamma=UNIT,
+    eps=EPSILON,
+    invariances={"scale": {"eps": 0.0}, "sign": {}, "permutation": {}},
+    limits={"rmsprop(lr=0.1, gamma=0, eps=0)": "chain(scale_by_sign(), descend(0.1))"},
+    huge="diverges",
+    budget=300,
+)
 def rmsprop(lr: Number = 0.01, gamma: Number = 0.9, eps: Number = 1e-8) -> Rule:
     """Root mean square propagation: v ← γ · v + (1 − γ) · g², w ← w − lr · g / (√v + eps).
 

@@ -6,7 +6,13 @@ from ..making import recipe
 from ..scaling import descend
 
 
-@recipe(search={"lr": (0.01, 10.0)}, lr=RATE)
+@recipe(
+    search={"lr": (0.01, 10.0)},
+    lr=RATE,
+    invariances={"proportion": {}, "rotation": {}, "sign": {}, "permutation": {}},
+    huge="proportion",
+    budget=200,
+)
 def sgd(lr: Number = 0.01) -> Rule:
     """Gradient descent on minibatches: w ← w − lr · g.
 
