@@ -18,7 +18,7 @@ from .base import (
     update,
     view,
 )
-from .clipping import clip_norm, clip_value
+from .clipping import clip_norm, clip_quantile, clip_units, clip_value
 from .compose import chain, wrap
 from .decay import add_decay, shrink
 from .making import per_tensor, recipe, whole_tree
@@ -48,6 +48,8 @@ __all__ = [
     "check_names",
     "check_trains",
     "clip_norm",
+    "clip_quantile",
+    "clip_units",
     "clip_value",
     "descend",
     "discontinuous",
