@@ -20,11 +20,12 @@ from .base import (
 )
 from .clipping import clip_norm, clip_quantile, clip_units, clip_value
 from .compose import chain, wrap
+from .conditions import Fact, facts, where
 from .decay import add_decay, shrink
 from .making import per_tensor, recipe, whole_tree
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes
-from .routing import check_names, route
+from .routing import check_names, conditional, explain, fit, met, route, table
 from .scaling import (
     descend,
     identity,
@@ -38,6 +39,7 @@ from .scaling import (
 )
 
 __all__ = [
+    "Fact",
     "Oracle",
     "PerParameter",
     "accumulate",
@@ -51,12 +53,17 @@ __all__ = [
     "clip_quantile",
     "clip_units",
     "clip_value",
+    "conditional",
     "descend",
     "discontinuous",
     "elementwise",
+    "explain",
+    "facts",
+    "fit",
     "identity",
     "init",
     "look_ahead",
+    "met",
     "needs",
     "numbers",
     "per_tensor",
@@ -70,8 +77,10 @@ __all__ = [
     "scale_by_stddev",
     "shrink",
     "slow_down",
+    "table",
     "update",
     "view",
+    "where",
     "whole_tree",
     "wrap",
     *_recipes,
