@@ -202,9 +202,7 @@ def task(seed=0):
     def net(width=3):
         return layers.mlp(6, width, 2, activation="tanh")
 
-    return fl.Task.supervised(
-        net, (X, (X[:, 0] > 0).long()), loss=losses.cross_entropy, dtype=torch.float64
-    )
+    return fl.Task.supervised(net, (X, (X[:, 0] > 0).long()), loss=losses.cross_entropy, dtype=torch.float64)
 
 
 def test_a_run_with_conditions_is_itself_in_a_fleet_of_widths():
