@@ -178,8 +178,8 @@ def met(rule: Rule, known: tuple[Fact, ...]) -> dict[str, str]:
             found |= met(child, tuple(fact for fact in known if fact.name in names))
         return found
     if rule.kind == "chain":
-        parts = [met(child, known) for child in rule.children]
-        return {fact.name: " → ".join(part[fact.name] for part in parts) for fact in known}
+        parts = [met(child, known) for child in rule.children if child.kind != "identity"] or [{}]
+        return {fact.name: " → ".join(part.get(fact.name, "identity()") for part in parts) for fact in known}
     if rule.children:
         (inner,) = (met(child, known) for child in rule.children)
         around = repr(replace(rule, children=()))

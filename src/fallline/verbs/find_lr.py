@@ -109,9 +109,9 @@ def find_lr(
         executor: auto, traced, compiled or alone.
         progress: whether to show a progress bar; left out, where someone is watching.
 
-    >>> found = find_lr("iris", "sgd", steps=20, points=8, seeds=2, workers=0)
+    >>> found = find_lr("iris", "sgd", steps=20, points=16, seeds=2, low=0.001, high=1000.0, workers=0)
     >>> low, high = found.range
-    >>> low <= found.suggestion <= found.edge
+    >>> low <= high <= found.edge and found.suggestion < found.edge
     True
 
     Source: the test of learning rates of Smith, Cyclical learning rates for training neural networks, 2017, which

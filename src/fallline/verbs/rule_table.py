@@ -56,7 +56,7 @@ def state_of(rule: Rule) -> float:
 def equation_of(text: str) -> str:
     """The equation of a docstring: what follows the colon of its first sentence, and the lines set apart below it.
 
-    >>> equation_of("Descent: w ← w − lr · g.\\n\\n    g = ∇L(w)\\n\\nArgs:\\n    lr: the rate.")
+    >>> equation_of("Descent: w ← w − lr · g.\\n\\n    g = ∇L(w)\\n\\nSource: Cauchy 1847.")
     'w ← w − lr · g; g = ∇L(w)'
     """
     first, *more = text.split("Args:")[0].split(">>>")[0].strip().split("\n\n")
