@@ -27,6 +27,7 @@ _NAMES = {
     "clip_norm": "rules",
     "clip_value": "rules",
     "compare": "verbs.compare",
+    "find_lr": "verbs.find_lr",
     "log_axis": "specs",
     "lora": "layers",
     "resume": "verbs.resume",
@@ -36,7 +37,7 @@ _NAMES = {
 
 __all__ = [
     "Axis", "FalllineError", "Run", "Store", "Task", "axis", "chain", "clip_norm", "clip_value", "compare", "errors",
-    "fleet", "layers", "log_axis", "lora", "losses", "optim", "resume", "route", "rules", "schedules", "tasks", "train",
+    "find_lr", "fleet", "layers", "log_axis", "lora", "losses", "optim", "resume", "route", "rules", "schedules", "tasks", "train",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .store import Store
     from .tasks import Task
     from .verbs.compare import compare
+    from .verbs.find_lr import find_lr
     from .verbs.resume import resume
     from .verbs.train import train
 

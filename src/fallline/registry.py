@@ -28,3 +28,18 @@ def behavior(spec: Any) -> Any:
     if key not in _behaviors:
         raise NotFound(f"no {spec.family} is called {spec.kind!r}; {nearest(spec.kind, kinds(type(spec)))}")
     return _behaviors[key]
+
+
+def load(text: str) -> Any:
+    """The function that ``module:function`` names.
+
+    >>> load("math:sqrt")(4.0)
+    2.0
+    """
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise NotFound(
+            f"no function is found at {text!r}: write module:function, with the module where Python finds it"
+        ) from None

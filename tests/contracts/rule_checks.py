@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import itertools
 import json
@@ -107,10 +108,15 @@ def _follows(rule: Rule, twin: Callable[..., Any] | None = None) -> None:
 
 
 def _changes_alike(rule: Rule, twin: Callable[..., Any]) -> None:
-    given = gradients(30)
+    given, path, params = gradients(30), [tree(10)], tree(10)
     arrays = [[g.numpy() for g in gradient.values()] for gradient in given]
-    expected = twin(arrays, **{k: getattr(n, "at", n) for k, n in rule.numbers.items()})
-    for (direction, _, _), changed in zip(solo_path(rule, tree(10), given), expected, strict=True):
+    changes = solo_path(rule, params, given)
+    for direction, _, _ in changes:
+        path.append({name: p + direction[name] for name, p in path[-1].items()})
+    more: dict[str, Any] = {k: getattr(n, "at", n) for k, n in rule.numbers.items()}
+    if "weights" in inspect.signature(twin).parameters:  # it reads the parameters too
+        more["weights"] = [[w.numpy() for w in weights.values()] for weights in path[:-1]]
+    for (direction, _, _), changed in zip(changes, twin(arrays, **more), strict=True):
         _near([d.numpy() for d in direction.values()], changed, steps=1)
 
 

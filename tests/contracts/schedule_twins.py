@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 from fallline.specs import Schedule
@@ -30,6 +31,62 @@ def _step(step: int, _: Any, start: float, factor: float, every: float) -> float
         if k % every == 0:
             value *= factor
     return value
+
+
+def _multi_step(step: int, _: Any, start: float, factor: float, **milestones: float) -> float:
+    value = start
+    for k in range(step + 1):
+        for milestone in milestones.values():
+            if k - 1 < milestone <= k:
+                value *= factor
+    return value
+
+
+def _inverse_sqrt(step: int, _: Any, rate: float, offset: float) -> float:
+    return rate * float((step + offset) ** -0.5)
+
+
+def _exponential(step: int, _: Any, start: float, factor: float, every: float) -> float:
+    return start * float(factor ** (step / every))
+
+
+def _polynomial(step: int, _: Any, start: float, steps: float, end: float, power: float) -> float:
+    if step >= steps:
+        return end
+    return end + (start - end) * float(((steps - step) / steps) ** power)
+
+
+def _cosine_restarts(step: int, _: Any, start: float, steps: float, end: float, growth: float) -> float:
+    left, length = Fraction(step), Fraction(steps)  # exact: where a cycle begins must not hang on rounding
+    while left >= length:
+        left, length = left - length, length * Fraction(growth)
+    return _fall(float(left / length), start, end)
+
+
+def _one_cycle(
+    step: int, _: Any, peak: float, steps: float, share: float, start_divisor: float, end_divisor: float
+) -> float:
+    top, first, last = share * steps, peak / start_divisor, peak / end_divisor
+    if step <= top:
+        return _fall(step / top, first, peak)
+    return _fall(min((step - top) / (steps - top), 1.0), peak, last)
+
+
+def _fall(share: float, start: float, end: float) -> float:
+    """From start to end along half a cosine, in another form: cos² of half the angle."""
+    return end + (start - end) * math.cos(math.pi * share / 2) ** 2
+
+
+def _warm_up_stable_decay(
+    step: int, _: Any, peak: float, warm: float, stable: float, decay: float, end: float, power: float
+) -> float:
+    if step < warm:
+        return peak * step / warm
+    if step < warm + stable:
+        return peak
+    if step >= warm + stable + decay:
+        return end
+    return peak - (peak - end) * float(((step - warm - stable) / decay) ** power)
 
 
 def _cosine(step: int, _: Any, start: float, steps: float, end: float) -> float:

@@ -47,6 +47,60 @@ def test_norms_equal_torchs(foreach, order, max_norm, dtype):
     assert all(p.grad is g for p, g in zip(ours, held, strict=True))
 
 
+KINDS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
+
+
+def assorted(seed, device="cpu"):
+    """Parameters of several dtypes, one of them tied, one without entries, one that is not contiguous."""
+    random = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 300, (8,), generator=random).tolist()
+    params = []
+    for size, kind in zip(sizes, torch.randint(0, len(KINDS), (8,), generator=random).tolist(), strict=True):
+        p = torch.nn.Parameter(torch.zeros(size, 2, dtype=KINDS[kind], device=device))
+        p.grad = (
+            torch.randn((2, size), generator=random, dtype=torch.complex64).to(KINDS[kind]).t().to(device)
+            if KINDS[kind].is_complex
+            else torch.randn((2, size), generator=random).to(KINDS[kind]).t().to(device)
+        )
+        params.append(p)
+    empty = torch.nn.Parameter(torch.zeros(0, device=device))
+    empty.grad = torch.zeros(0, device=device)
+    return [*params, empty, params[0]]
+
+
+def told(clip, seed, device, *arguments, **options):
+    """What a clip returns or raises, and what it leaves behind."""
+    params = assorted(seed, device)
+    try:
+        found = clip(params, *arguments, **options)
+    except (RuntimeError, NotImplementedError) as error:
+        return type(error), str(error)
+    return found, *(p.grad for p in params)
+
+
+@pytest.mark.parametrize("foreach", [None, True, False])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_assorted_gradients_come_out_as_torchs_do(foreach, device):
+    for seed in range(10):
+        for ours, theirs, bounds in (
+            (
+                optim.clip_grad_norm_,
+                torch.nn.utils.clip_grad_norm_,
+                [(0.3, float(o)) for o in (*ORDERS, -1.0)],
+            ),
+            (optim.clip_grad_value_, torch.nn.utils.clip_grad_value_, [(0.3,)]),
+        ):
+            for arguments in bounds:
+                a, b = (told(f, seed, device, *arguments, foreach=foreach) for f in (ours, theirs))
+                for x, y in zip(a, b, strict=True):
+                    if isinstance(y, torch.Tensor) and device == "cpu":
+                        torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+                    elif isinstance(y, torch.Tensor):
+                        assert (x.shape, x.dtype, x.device) == (y.shape, y.dtype, y.device)
+                    else:
+                        assert x == y
+
+
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 def test_what_is_not_finite_becomes_what_it_becomes_in_torch(bad):
     ours, theirs = leaves(), leaves()

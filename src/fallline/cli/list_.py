@@ -28,4 +28,5 @@ def list_(
         print(name)
         width = max(len(row["name"]) for row in rows)
         for row in rows:
-            print(f"  {row['name']:<{width}}  {row['about']}")
+            kept = f"{row['state']:>5.3g} × state  " if "state" in row else ""
+            print(f"  {row['name']:<{width}}  {kept}{row['about']}")

@@ -10,7 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import FalllineError
-from . import compare, init, list_, report, resume, train
+from . import compare, find_lr, init, list_, report, resume, train
 
 app = typer.Typer(
     name="fallline",
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("compare")(compare.compare)
 app.command("train")(train.train)
+app.command("find-lr")(find_lr.find_lr)
 app.command("resume")(resume.resume)
 app.command("report")(report.report)
 app.command("list")(list_.list_)

@@ -102,7 +102,7 @@ class Block:
         self.members = [cast.member(run) for run in self.runs]
         kind = cast.kind(runs[0], settings.batch)
         self.task, self.batch = cast.variant(dict(kind.options)), kind.batch
-        rule = runs[0].rule
+        rule = cast.fitted(runs[0])
         self.program = workshop.step(self.task, rule, settings.executor)
         self._evaluation = workshop.evaluation(self.task, rule, settings.executor)
         self.device, self.shelf = torch.device(settings.device), workshop.shelf

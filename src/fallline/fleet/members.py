@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .. import rules, specs
-from ..specs import Run
+from ..specs import Rule, Run
 from ..tasks.base import Task
 from ..tasks.sampling import Sample, sample
 from . import widths
@@ -46,10 +46,23 @@ class Cast:
     _tasks: dict[Any, Task] = field(default_factory=dict)
     _wide: dict[Any, dict[str, Any]] = field(default_factory=dict)
     _samples: dict[Any, Sample] = field(default_factory=dict)
+    _facts: dict[Any, tuple[rules.Fact, ...]] = field(default_factory=dict)
 
     def member(self, run: Run) -> Member:
-        """A run with its variant and its sample."""
-        return Member(run, self.variant(self.options(run)), self.sample(run.data))
+        """A run with its variant and its sample, the conditions of its rule settled."""
+        return Member(
+            replace(run, rule=self.fitted(run)), self.variant(self.options(run)), self.sample(run.data)
+        )
+
+    def fitted(self, run: Run) -> Rule:
+        """The rule of a run, with its conditions on parameters settled for the run's own variant of the model."""
+        if not rules.conditional(run.rule):
+            return run.rule
+        key = tuple(sorted(self.options(run).items()))
+        if key not in self._facts:
+            own = self.variant(dict(key))
+            self._facts[key] = rules.facts(own.init(0).params, own.module)
+        return rules.fit(run.rule, self._facts[key], stored=True)
 
     def options(self, run: Run) -> dict[str, Any]:
         """The options of the model that a run sets."""
@@ -94,4 +107,4 @@ class Cast:
         if self.task.stream is not None:  # the part holds the first few examples
             train = 0
         size = min(run.batch or batch, train) if train else run.batch or batch
-        return Kind(specs.structure(run.rule), options, tuple(numbers), size, (train, judged))
+        return Kind(specs.structure(self.fitted(run)), options, tuple(numbers), size, (train, judged))

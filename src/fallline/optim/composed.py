@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from .. import rules, specs
 from ..errors import BadRule
 from ..rules.base import behavior
@@ -25,8 +27,9 @@ class Optimizer(Shell):
     A rule over the whole tree (``clip_norm``) acts over all groups, so its numbers must be one for all of them.
 
     Args:
-        params: parameters, parameter groups (dicts with ``params`` and numbers), or ``model.named_parameters()``.
-            ``fl.route`` matches the names; without names, parameters are called "0", "1", ….
+        params: parameters, parameter groups (dicts with ``params`` and numbers), ``model.named_parameters()``, or the
+            model itself. ``fl.route`` matches the names; without names, parameters are called "0", "1", …. Conditions
+            on the type or the module of a parameter need the model.
         rule: the rule; its numbers may be schedules.
         maximize: whether to climb instead of descend.
 
@@ -43,11 +46,15 @@ class Optimizer(Shell):
 
     def __init__(self, params: Any, rule: Rule, *, maximize: bool = False) -> None:
         _check_rule(rule)
+        if isinstance(params, nn.Module):
+            known = rules.facts(dict(params.named_parameters()), params)
+            self._known = {fact.name: fact for fact in known}
+            rule, params = rules.fit(rule, known), params.named_parameters()
         keys = keys_of(rule)
         numbers = dict(specs.flatten(rule))
         given = {key: numbers[path] for key, path in keys.items()}
         super().__init__(params, {**given, "maximize": maximize}, Whole(rule, keys))
-        rules.check_names(rule, [name for named in self._named() for name in named])
+        rules.check_names(rule, {name: p for named in self._named() for name, p in named.items()})
 
     @property
     def rule(self) -> Rule:

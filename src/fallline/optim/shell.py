@@ -33,6 +33,8 @@ class Shell(torch.optim.Optimizer):
         plan: which rules advance which groups.
     """
 
+    _known: Mapping[str, rules.Fact] = {}
+
     def __init__(self, params: Any, numbers: Mapping[str, Any], plan: Plan) -> None:
         self._plan, self._numbers = plan, dict(numbers)
         self._schedules: list[dict[str, Schedule]] = []
@@ -185,6 +187,26 @@ class Shell(torch.optim.Optimizer):
                         f"an assignment set it to {group[key]!r} too: keep one of the two "
                         "(fl.schedules.joined and scaled put schedules together)"
                     )
+
+    def explain(self) -> str:
+        """A table: each parameter with its shape, and the rules that it meets with the numbers in force now.
+
+        >>> from fallline import optim
+        >>> print(optim.SGD(torch.nn.Linear(3, 2).named_parameters(), lr=0.1).explain())
+        parameter  shape  type  rules
+        weight     2 × 3  —     descend(lr=0.1)
+        bias       2      —     descend(lr=0.1)
+        """
+        rows = []
+        for part in self._plan.parts(self.param_groups, self._named()):
+            known = tuple(self._known.get(fact.name, fact) for fact in rules.facts(part.params))
+            for fact in known:
+                h = {
+                    k: v.values[fact.name] if isinstance(v, rules.PerParameter) else v
+                    for k, v in part.h.items()
+                }
+                rows.append((fact, rules.met(part.rule.replace(**h), known)[fact.name]))
+        return rules.table(rows)
 
     # --- evaluation -----------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from .base import (
     update,
     view,
 )
-from .clipping import clip_norm, clip_value
+from .clipping import clip_norm, clip_quantile, clip_units, clip_value
 from .compose import chain, wrap
+from .conditions import Fact, facts, where
 from .decay import add_decay, shrink
 from .distance import descend_by_distance
 from .gathering import accumulate_gradients
@@ -39,7 +40,7 @@ from .moments import (
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes
 from .rounding import round_at_random
-from .routing import check_names, route
+from .routing import check_names, conditional, explain, fit, met, route, table
 from .scaling import (
     descend,
     identity,
@@ -65,6 +66,7 @@ from .views import average, average_equally, lookahead, schedule_free
 from .wrapping import around
 
 __all__ = [
+    "Fact",
     "Oracle",
     "PerParameter",
     "accumulate",
@@ -80,16 +82,23 @@ __all__ = [
     "check_trains",
     "clip_norm",
     "clip_rms",
+    "clip_quantile",
+    "clip_units",
     "clip_value",
+    "conditional",
     "descend",
     "descend_by_distance",
     "descend_slowing",
     "discontinuous",
     "elementwise",
+    "explain",
+    "facts",
+    "fit",
     "identity",
     "init",
     "look_ahead",
     "lookahead",
+    "met",
     "needs",
     "numbers",
     "per_tensor",
@@ -120,8 +129,10 @@ __all__ = [
     "shaped",
     "shrink",
     "slow_down",
+    "table",
     "update",
     "view",
+    "where",
     "whole_tree",
     "wrap",
     *_recipes,

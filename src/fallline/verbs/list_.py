@@ -6,18 +6,20 @@ import inspect
 from typing import Any
 
 from .. import losses, schedules, specs
-from ..rules.base import behavior
-from ..rules.parse import named
-from ..specs import Loss, Rule, Schedule
+from ..specs import Loss, Schedule
 from ..tasks.find import BUILT_IN, FETCHED
 from ..tasks.scores import NAMED
+from .rule_table import rule_rows
 
 
-def names() -> dict[str, list[dict[str, str]]]:
-    """Tasks, rules, losses, schedules and scores, each with the first line of what it says about itself."""
+def names() -> dict[str, list[dict[str, Any]]]:
+    """Tasks, rules, losses, schedules and scores, each with the first line of what it says about itself.
+
+    Rules have all that their table in the docs has, but for what was measured.
+    """
     return {
         "tasks": [_row(name, make) for name, make in {**BUILT_IN, **FETCHED}.items()],
-        "rules": [_row(kind, behavior(Rule(kind)).make) for kind in named()],
+        "rules": rule_rows(),
         "losses": [
             _row(kind, specs.behavior(Loss(kind)).function) for kind in specs.kinds(Loss) if hasattr(losses, kind)
         ],

@@ -83,7 +83,7 @@ def train(
     found = find(task) if isinstance(task, str) else task
     if not isinstance(found, Task):
         raise BadTask(f"task must be a fallline task such as fl.tasks.digits(), got a {type(found).__name__}")
-    chosen, note = _rule(rule)
+    chosen, note = rule_of(rule)
     run = Run(chosen, seed)
     size = _whole("batch", found.batch if batch is None else batch)
     if not isinstance(every, (int, float)) or not every >= 0:
@@ -107,7 +107,7 @@ def train(
 # --- what was asked ---------------------------------------------------------------------------------------
 
 
-def _rule(given: Any) -> tuple[Rule, str]:
+def rule_of(given: Any) -> tuple[Rule, str]:
     """The rule, and a note where its learning rate is the rule's default and not the asker's."""
     if isinstance(given, str) and "(" not in given:
         parse(given)  # says what is wrong with a name

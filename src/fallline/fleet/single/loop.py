@@ -87,7 +87,8 @@ class Loop:
         own = [{k: _own(t, where.device) for k, t in tree.items()} for tree in start]
         self.module = LossOf(task, own[0], own[1], loss_numbers(task, run), self.seed)
         self.backward = Backward(self.module, where, plan.accumulate, plan.precision)
-        self.descent = Descent(run.rule, self.module.params, self._h(0))
+        rule = rules.fit(run.rule, rules.facts(self.module.params, task.module))
+        self.descent = Descent(rule, self.module.params, self._h(0))
         self.near = where.device.type == "cpu" and where.count == 1
         self.step, self.died, self.stopped, self.spent = 0, -1, "", 0.0
         self.log, self.best = Log(), Best(task.metric.better, plan.keep)
