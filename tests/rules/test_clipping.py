@@ -141,6 +141,15 @@ def test_runs_of_a_fleet_have_their_own_quantiles_and_memories():
             assert_near([g[i].numpy() for g in out.values()], next(alone)[0])
 
 
+def test_a_step_without_gradients_is_not_remembered():
+    rule, w = rules.clip_quantile(0.5, 3), {"w": torch.ones(2, dtype=torch.float64)}
+    state = rules.init(rule, w)
+    out, after, _ = rules.update(rule, {}, state, w)
+    assert out == {}
+    assert float(after.tree["count"]) == 0
+    assert after.tree["norms"] is state.tree["norms"]
+
+
 @pytest.mark.parametrize("window", [0, -1, 2.0, True, None])
 def test_a_window_that_is_no_count_teaches(window):
     with pytest.raises(

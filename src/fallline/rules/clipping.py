@@ -154,7 +154,9 @@ def _remembered(params: Tree, window: int) -> dict[str, Tensor]:
 
 
 def _clip_quantile(tree: Tree, s: Any, h: Any, window: int) -> tuple[Tree, dict[str, Tensor], Info]:
-    size = _size(tree)
+    if not tree:  # a part of a route that had no gradient: nothing to remember
+        return tree, vars(s), {}
+    size = _size(tree).to(s.norms)
     seen = torch.isfinite(size)
     norms = torch.where(seen, torch.cat([s.norms[1:], size.reshape(1)]), s.norms)
     count = torch.clamp(s.count + seen, max=window)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,6 +33,15 @@ class Fact(NamedTuple):
     shape: tuple[int, ...]
     type: str = ""
     modules: tuple[str, ...] = ()
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
 
 
 def where(
@@ -190,7 +200,7 @@ def _of_model(key: str, wanted: str, fact: Fact) -> bool:
 
 _TESTS: dict[str, Callable[[Any, Fact], bool]] = {
     "name": lambda wanted, fact: _like(wanted, [fact.name]),
-    "ndim": lambda wanted, fact: len(fact.shape) == wanted,
+    "ndim": lambda wanted, fact: fact.ndim == wanted,
     "shape": _shaped,
     "type": functools.partial(_of_model, "type"),
     "module": functools.partial(_of_model, "module"),

@@ -170,28 +170,33 @@ def table(rows: Iterable[tuple[Fact, str]]) -> str:
     )
 
 
+Split: TypeAlias = Callable[[Rule, tuple[Fact, ...]], Iterable[Iterable[str]]]
+SPLITS: dict[str, Split] = {"route": lambda rule, known: _matched(tuple(rule.options["patterns"]), known)}
+"""How the kinds of rules that give each parameter to one of their children do that: the names for each child."""
+
+
 def met(rule: Rule, known: tuple[Fact, ...]) -> dict[str, str]:
     """The rules that each parameter meets, in words."""
-    if rule.kind == "route":
+    if rule.kind in SPLITS:
         found: dict[str, str] = {}
-        for child, names in zip(rule.children, _matched(tuple(rule.options["patterns"]), known), strict=True):
-            found |= met(child, tuple(fact for fact in known if fact.name in names))
+        for child, names in zip(rule.children, SPLITS[rule.kind](rule, known), strict=True):
+            mine = set(names)
+            found |= met(child, tuple(fact for fact in known if fact.name in mine))
         return found
     if rule.kind == "chain":
         parts = [met(child, known) for child in rule.children if child.kind != "identity"] or [{}]
         return {fact.name: " → ".join(part.get(fact.name, "identity()") for part in parts) for fact in known}
-    if rule.children:
-        (inner,) = (met(child, known) for child in rule.children)
-        around = repr(replace(rule, children=()))
+    if len(rule.children) == 1:
+        inner, around = met(rule.children[0], known), repr(replace(rule, children=()))
         return {name: f"{text}, inside {around}" for name, text in inner.items()}
-    routed = [part for part in behavior(rule).parts(rule) if _routes(part)]
-    if routed:
-        return met(routed[0], known)
+    split = [part for part in behavior(rule).parts(rule) if _splits(part)]
+    if len(split) == 1 and not rule.children:
+        return met(split[0], known)
     return dict.fromkeys([fact.name for fact in known], repr(rule))
 
 
-def _routes(rule: Rule) -> bool:
-    return rule.kind == "route" or any(map(_routes, behavior(rule).parts(rule)))
+def _splits(rule: Rule) -> bool:
+    return rule.kind in SPLITS or any(map(_splits, behavior(rule).parts(rule)))
 
 
 # --- what a route does ----------------------------------------------------------------------------------------

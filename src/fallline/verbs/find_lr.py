@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import html
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,9 @@ class FoundRate:
 
     def __str__(self) -> str:
         found = self.document
+        rule = re.sub(r"\blr=[^,()]*", "lr=…", found["rule"])
         asked = (
-            f"{found['rule']} on {found['task']}: {len(found['rates'])} learning rates × "
+            f"{rule} on {found['task']}: {len(found['rates'])} learning rates × "
             f"{words.count(found['seeds'], 'seed')}, {words.count(found['steps'], 'step')} each from the same start"
         )
         return "\n".join([asked, *found["sentences"]])
@@ -203,9 +205,13 @@ def _panel(found: dict[str, Any]) -> Panel:
     mean = shown.mean(axis=1)
     kept = np.isfinite(mean)
     marks = [Mark("hline", y=np.array([start]), role="context")]
+    low, high = (found["range"][end]["value"] for end in ("low", "high"))
+    if low is not None:
+        marks.append(Mark("vspan", low=np.array([low]), high=np.array([high]), role="context"))
     for seed in shown.T:
         own = np.isfinite(seed)
         marks.append(Mark("line", rates[own], seed[own], style=0, role="faint"))
     marks.append(Mark("line", rates[kept], mean[kept], style=0))
     alt = f"the validation loss after {found['steps']} steps for {len(rates)} learning rates; {'; '.join(found['sentences'])}"
-    return Panel(Scale("learning rate", log=True), Scale("validation loss at the end"), tuple(marks), alt=alt)
+    x, y = Scale("learning rate", log=True), Scale("validation loss at the end")
+    return Panel(x, y, tuple(marks), alt=alt, size=(760, 290))
