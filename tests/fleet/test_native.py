@@ -14,14 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import fallline as fl
+from contracts.fleet_checks import tuned
 from fallline import fleet
 from fallline.errors import BadTask
 from fallline.fleet import native
+from fallline.fleet.block import train
 from fallline.fleet.native import library
 from fallline.fleet.programs import Program
 from fallline.fleet.recording import Unrecordable, record
+from fallline.fleet.workshop import Workshop
+from fallline.rules.parse import named
 
-from .cases import check_same, regression
+from .cases import check_same, regression, table
 from .models import BATCHED, RANDOM, task_of
 from .test_steady import CONVOLUTIONS, DTYPES, FUNCTIONS, SIZES, normal
 
@@ -241,6 +245,26 @@ def test_models_in_c_are_bit_equal_in_any_block_and_near_traced(name: str):
     for ours, theirs in zip(whole, trained(name, range(5), "traced"), strict=True):
         for key, w in ours.weights.items():
             np.testing.assert_allclose(w, theirs.weights[key], rtol=1e-8, atol=1e-10)
+
+
+def _trained_in_c(task: Any, runs: list[fl.Run], evaluations: tuple[int, ...]) -> Any:
+    settings = fleet.Settings(20, 7, evaluations, weights=True, executor="compiled")
+    return train(task, runs, settings, Workshop())[0].weights
+
+
+@pytest.mark.parametrize("kind", sorted(named()))
+def test_digits_do_not_hang_on_what_a_program_tells_or_masks(kind: str):
+    """Products are rounded by themselves, be they measured too, or masked for a narrower neighbor, or neither."""
+    task = fl.Task.supervised(
+        lambda width=16: fl.layers.mlp(6, width, 3), table(), loss=fl.losses.cross_entropy
+    )
+    run = fl.Run(tuned(kind, 0.5), seed=1, model={"width": 16})
+    narrow = fl.Run(tuned(kind, 0.5), seed=1, model={"width": 9})
+    plain = _trained_in_c(task, [run, run], (0, 20))
+    measured = _trained_in_c(task, [run, run], tuple(range(21)))
+    masked = _trained_in_c(task, [run, narrow], (0, 20))
+    for name, w in plain.items():
+        assert w.tobytes() == measured[name].tobytes() == masked[name].tobytes(), name
 
 
 def test_noise_is_each_runs_own():

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import BadTask
 from .source import Source, Unwritable
 
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=on", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 HERE = Path(__file__).parent
 
 
