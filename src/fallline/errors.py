@@ -47,13 +47,17 @@ class WorkerLost(FalllineError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name is nearest to a misspelt one, and list them all when none is near.
+    """Say which known name is nearest to a misspelt one, list them all when none is near, and say so when there are none.
 
     >>> nearest("adma", ["adam", "sgd"])
     "did you mean 'adam'?"
     >>> nearest("xyz", ["sgd", "adam"])
     'known: adam, sgd'
+    >>> nearest("xyz", [])
+    'there are none'
     """
     names = sorted(known)
+    if not names:
+        return "there are none"
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

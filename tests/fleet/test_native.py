@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -356,3 +358,34 @@ def test_a_library_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: p
     again = Program(lambda x: x.sin() + 7, (0,), "compiled")
     torch.testing.assert_close(again(x[None])[0], x.sin() + 7)
     assert not again.note
+
+
+def test_compiled_programs_take_no_more_room_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Those go first that were not used for longest; what was used lately, and what is another's, stays."""
+    monkeypatch.setattr(library, "MOST", 250)
+    now = time.time()
+    for age, name in enumerate(["now.so", "lately.so", "hours.so", "days.so", "years.so", "old.npz"]):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (now - age * 0.9 * library.LATELY,) * 2)
+    for name, at in (("program-killed", 0.0), ("program-at-work", now)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "program.c").write_text("int run;")
+        os.utime(tmp_path / name, (at, at))
+    library._make_room(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lately.so", "now.so", "old.npz", "program-at-work"]
+    monkeypatch.setattr(library, "MOST", 0)
+    library._make_room(tmp_path)
+    assert (tmp_path / "now.so").exists()
+
+
+def test_a_program_that_another_process_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    source = native.write(record(lambda x: [x * 4.5], [torch.ones(4)], native.table()), [True])
+    for _ in range(2):
+        library._loaded.cache_clear()
+        assert native.Library(source).bind(1)(torch.ones(1, 4))[0].tolist() == [[4.5] * 4]
+        (kept,) = tmp_path.glob("*.so")
+        kept.unlink()
+    library._loaded.cache_clear()
