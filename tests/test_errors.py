@@ -298,3 +298,4 @@ def test_the_nearest_name_is_told():
     assert nearest("ADAM", ["adam", "sgd"]) == "did you mean 'adam'?"
     assert nearest("lrr", ["lr", "beta1"]) == "did you mean 'lr'?"
     assert nearest("banana", ["sgd", "adam"]) == "known: adam, sgd"
+    assert nearest("banana", []) == "there are none"

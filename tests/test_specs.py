@@ -268,3 +268,35 @@ def test_a_number_outside_of_its_domain_is_refused_with_its_meaning(wrong: Any, 
 def test_no_hyperparameter_is_infinite():
     with pytest.raises(BadValue, match=r"must be a finite number above 0; got inf$"):
         SIZE.check("thing", "size", math.inf)
+
+
+def test_numbers_that_are_put_in_place_are_looked_at_as_those_given_at_first():
+    chain = rules.chain(rules.clip_norm(1.0), rules.adam(lr=0.1))
+    assert chain.replace(**{"1.lr": 0.2, "0.max_norm": 3.0}) == rules.chain(
+        rules.clip_norm(3.0), rules.adam(lr=0.2)
+    )
+    for path, wrong in (
+        ("1.lr", math.nan),
+        ("1.lr", -1.0),
+        ("1.beta1", 1.5),
+        ("0.max_norm", 0.0),
+        ("1.lr", "big"),
+    ):
+        with pytest.raises(BadValue, match=path[2:]):
+            chain.replace(**{path: wrong})
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf])
+def test_a_loss_scales_by_finite_numbers(weight: float):
+    with pytest.raises(
+        BadValue, match=r"^a loss scales by a finite number, got -?(nan|inf): to leave a loss out"
+    ):
+        losses.mse * weight
+
+
+def test_losses_are_summed_as_python_sums():
+    assert sum([losses.mse, losses.mae]) == losses.mse + losses.mae
+    assert sum([losses.mse]) == losses.mse
+    for other in (1, 0.0, False, "mse"):
+        with pytest.raises(BadValue, match=r"^a loss adds to a loss, got "):
+            other + losses.mse

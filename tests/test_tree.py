@@ -27,7 +27,7 @@ def test_a_name_that_is_missing_is_an_error():
 def test_the_norm_is_that_of_one_long_vector(order):
     some = {name: t for name, t in SOME.items() if t.numel()}
     flat = torch.cat([t.flatten() for t in some.values()])
-    torch.testing.assert_close(tree.norm(some, order), torch.linalg.vector_norm(flat, order))
+    torch.testing.assert_close(tree.norm(some, order), torch.linalg.vector_norm(flat.double(), order))
 
 
 def test_the_norm_of_entries_that_are_empty_or_missing():
@@ -40,6 +40,18 @@ def test_the_norm_of_large_entries_does_not_overflow():
     assert tree.norm(
         {"a": torch.full((2,), 1e30, dtype=torch.float64), "b": torch.zeros(1, dtype=torch.float64)}
     ).isfinite()
+
+
+def test_the_norm_of_huge_and_tiny_float32_entries_is_theirs():
+    for size in (3e38, 1e-40):
+        found = tree.norm({"a": torch.full((4,), size), "b": torch.zeros(2)})
+        torch.testing.assert_close(found, 2 * torch.tensor(size).double(), rtol=1e-15, atol=0)
+
+
+def test_the_norm_does_not_hang_on_how_entries_lie_in_memory():
+    a = torch.randn(37, 53, generator=torch.Generator().manual_seed(0))
+    lying = a.t().contiguous().t()
+    assert torch.equal(tree.norm({"a": a}), tree.norm({"a": lying}))
 
 
 def test_total_is_the_sum_and_shows_what_is_not_finite():

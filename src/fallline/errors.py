@@ -47,14 +47,18 @@ class WorkerLost(FalllineError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name is nearest to a misspelt one, and list them all when none is near.
+    """Say which known name is nearest to a misspelt one, list them all when none is near, and say so when there are none.
 
     >>> nearest("adma", ["adam", "sgd"])
     "did you mean 'adam'?"
     >>> nearest("xyz", ["sgd", "adam"])
     'known: adam, sgd'
+    >>> nearest("xyz", [])
+    'there are none'
     """
     names = sorted(known)
+    if not names:
+        return "there are none"
     close = difflib.get_close_matches(name.lower(), names, cutoff=0.6)
     close.sort(
         key=lambda found: sorted(found) != sorted(name.lower())

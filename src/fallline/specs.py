@@ -49,10 +49,19 @@ class Spec:
     def replace(self, **numbers: Any) -> Any:
         """The same value with other numbers; a name may reach into children by index, as in ``{"1.lr": 0.1}``."""
         known = dict(flatten(self))
-        for name in numbers:
+        for name, value in numbers.items():
             if name not in known:
                 raise NotFound(f"{self.kind} has no number {name!r}; {nearest(name, known)}")
+            self._check(name, value)
         return self._replaced(numbers)
+
+    def _check(self, path: str, value: Any) -> None:
+        """Refuse what the number at a path cannot be, where its kind says what it may be."""
+        child, _, rest = path.partition(".")
+        if rest:
+            self.children[int(child)]._check(rest, value)
+        elif self.kind in kinds(type(self)) and path in (domains := behavior(self).domains):
+            domains[path].check(self.kind, path, value)
 
     def _replaced(self, numbers: Mapping[str, Any]) -> Any:
         own = {name: numbers.get(name, value) for name, value in self.numbers.items()}
@@ -90,9 +99,18 @@ class Loss(Spec):
             raise BadValue(f"a loss adds to a loss, got {other!r}")
         return Loss("sum", children=(*self._terms(), *other._terms()))
 
+    def __radd__(self, other: Any) -> Loss:
+        if isinstance(other, bool) or not isinstance(other, int) or other != 0:  # 0 is where sum() begins
+            raise BadValue(f"a loss adds to a loss, got {other!r}")
+        return self
+
     def __mul__(self, weight: Number) -> Loss:
         if isinstance(weight, (bool, str)) or not isinstance(weight, (int, float, Axis, Schedule)):
             raise BadValue(f"a loss scales by a number, a schedule or an axis, got {weight!r}")
+        if isinstance(weight, (int, float)) and not math.isfinite(weight):
+            raise BadValue(
+                f"a loss scales by a finite number, got {weight!r}: to leave a loss out, do not add it"
+            )
         return Loss("scaled", {"weight": weight}, children=(self,))
 
     __rmul__ = __mul__

@@ -66,6 +66,32 @@ def test_a_report_is_rebuilt_without_torch(fallline: CommandLine, tmp_path: Path
     assert (tmp_path / "here" / "report.html").read_text(encoding="utf-8") == page
 
 
+def test_the_report_of_an_unfinished_study_tells_what_is_there(fallline: CommandLine, tmp_path: Path):
+    small = [
+        "--steps",
+        "10",
+        "--replicates",
+        "2",
+        "--rates",
+        "2",
+        "--seeds",
+        "1",
+        "--rules",
+        "sgd",
+        "--workers",
+        "0",
+    ]
+    made = fallline("compare", "digits", *small, "--out", "here", "--json").json()
+    with sqlite3.connect(tmp_path / "here" / "study.db") as db:
+        db.execute("DELETE FROM documents WHERE name = 'result'")
+    db.close()
+    assert fallline("report", "here", "--json").json() == {
+        "finished": False, "tasks": ["digits"], "runs": made["runs"],
+        "arms": [{"arm": "sgd", "runs": made["runs"], "diverged": 0}],
+        "store": "here/study.db", "report": "here/report.html",
+    }  # fmt: skip
+
+
 def test_everything_has_a_name_and_a_line(fallline: CommandLine, tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-m", "fallline", "list", "--json"],

@@ -240,6 +240,12 @@ def test_a_finished_study_is_reported_again(fallline: CommandLine, whole: Whole)
     assert (whole.store.parent / "report.html").exists()
     shown = fallline("resume", "here/study.db", cwd=whole.store.parent.parent)
     assert (shown.status, whole.document["verdict"].split()[0] in shown.out) == (0, True)
+    elsewhere = fallline("resume", "here", "--out", "there/deep", "--json", cwd=whole.store.parent.parent)
+    assert elsewhere.json()["report"] == "there/deep/report.html"
+    assert (whole.store.parent.parent / "there" / "deep" / "report.html").exists()
+    refused = fallline("resume", "here", "--out", "here/study.db/below", cwd=whole.store.parent.parent)
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err.startswith("fallline: the folder here/study.db/below cannot be made (Not a directory)")
 
 
 def test_what_is_not_there_is_told(fallline: CommandLine, tmp_path: Path):

@@ -137,6 +137,15 @@ def test_a_snapshot_that_cannot_be_read_is_told_and_left_out(tmp_path: Path):
     assert notes[1].endswith("what it held must be trained again from the beginning")
 
 
+@pytest.mark.parametrize("facts", [{}, {"series": [], "runs": []}, {"series": {}, "runs": [{}], "step": 3}])
+def test_a_snapshot_of_something_else_is_told_and_left_out(tmp_path: Path, facts: dict[str, Any]):
+    keep = Keep(tmp_path)
+    checkpoint.write(tmp_path / f"other{SUFFIX}", {"x": np.zeros(3)}, facts)
+    standing, (note,) = keep.standing()
+    assert not standing
+    assert "holds no block of runs as this version writes them" in note
+
+
 def test_on_a_full_disk_training_goes_on_and_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

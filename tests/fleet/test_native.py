@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import fallline as fl
+from contracts.fleet_checks import tuned
 from fallline import fleet
 from fallline.errors import BadTask
 from fallline.fleet import native
@@ -23,8 +26,9 @@ from fallline.fleet.programs import Program
 from fallline.fleet.recording import Unrecordable, record
 from fallline.fleet.settings import Settings
 from fallline.fleet.workshop import Workshop
+from fallline.rules.parse import named
 
-from .cases import check_same, classification, regression
+from .cases import check_same, classification, regression, table
 from .models import BATCHED, RANDOM, task_of
 from .test_steady import CONVOLUTIONS, DTYPES, FUNCTIONS, SIZES, normal
 
@@ -247,6 +251,26 @@ def test_models_in_c_are_bit_equal_in_any_block_and_near_traced(name: str):
             np.testing.assert_allclose(w, theirs.weights[key], rtol=1e-8, atol=1e-10)
 
 
+def _trained_in_c(task: Any, runs: list[fl.Run], evaluations: tuple[int, ...]) -> Any:
+    settings = fleet.Settings(20, 7, evaluations, weights=True, executor="compiled")
+    return train(task, runs, settings, Workshop())[0].weights
+
+
+@pytest.mark.parametrize("kind", sorted(named()))
+def test_digits_do_not_hang_on_what_a_program_tells_or_masks(kind: str):
+    """Products are rounded by themselves, be they measured too, or masked for a narrower neighbor, or neither."""
+    task = fl.Task.supervised(
+        lambda width=16: fl.layers.mlp(6, width, 3), table(), loss=fl.losses.cross_entropy
+    )
+    run = fl.Run(tuned(kind, 0.5), seed=1, model={"width": 16})
+    narrow = fl.Run(tuned(kind, 0.5), seed=1, model={"width": 9})
+    plain = _trained_in_c(task, [run, run], (0, 20))
+    measured = _trained_in_c(task, [run, run], tuple(range(21)))
+    masked = _trained_in_c(task, [run, narrow], (0, 20))
+    for name, w in plain.items():
+        assert w.tobytes() == measured[name].tobytes() == masked[name].tobytes(), name
+
+
 def test_noise_is_each_runs_own():
     assert RANDOM
     one, other = (trained("dropout", range(s, s + 1), "compiled")[0] for s in (0, 1))
@@ -350,3 +374,34 @@ def test_a_state_that_is_changed_in_place_is_the_same_state(monkeypatch: pytest.
     check_same(train(task, asked, settings, workshop), turns)
     assert workshop.notes() == ()
     assert [record.outcome.diverged for record in turns] == [False, True, False]
+
+
+def test_compiled_programs_take_no_more_room_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Those go first that were not used for longest; what was used lately, and what is another's, stays."""
+    monkeypatch.setattr(library, "MOST", 250)
+    now = time.time()
+    for age, name in enumerate(["now.so", "lately.so", "hours.so", "days.so", "years.so", "old.npz"]):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (now - age * 0.9 * library.LATELY,) * 2)
+    for name, at in (("program-killed", 0.0), ("program-at-work", now)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "program.c").write_text("int run;")
+        os.utime(tmp_path / name, (at, at))
+    library._make_room(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lately.so", "now.so", "old.npz", "program-at-work"]
+    monkeypatch.setattr(library, "MOST", 0)
+    library._make_room(tmp_path)
+    assert (tmp_path / "now.so").exists()
+
+
+def test_a_program_that_another_process_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    source = native.write(record(lambda x: [x * 4.5], [torch.ones(4)], native.table()), [True])
+    for _ in range(2):
+        library._loaded.cache_clear()
+        assert native.Library(source).bind(1)(torch.ones(1, 4))[0].tolist() == [[4.5] * 4]
+        (kept,) = tmp_path.glob("*.so")
+        kept.unlink()
+    library._loaded.cache_clear()

@@ -63,13 +63,13 @@ def test_blocks_are_smaller_the_larger_the_model():
 
 
 def test_a_model_that_is_another_when_batched_trains_alone(monkeypatch: pytest.MonkeyPatch):
-    train_block = trial.train
+    train_block = trial.trained
 
     def wrong(task: Task, runs: Any, settings: Any, *others: Any) -> Any:
         runs = [fl.Run(rules.sgd(lr=0.5), run.seed) for run in runs] if settings.executor == "alone" else runs
         return train_block(task, runs, settings, *others)
 
-    monkeypatch.setattr(trial, "train", wrong)
+    monkeypatch.setattr(trial, "trained", wrong)
     choice = choose(classification())
     assert (choice.executor, choice.largest) == ("alone", 1)
     assert choice.reason == "batched and alone, 1.weight differs after 4 steps, so each run trains alone"

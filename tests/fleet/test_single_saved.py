@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import fallline as fl
 from fallline import losses, rules
 from fallline.errors import BadStore
+from fallline.fleet import checkpoint
 from fallline.fleet.single import Plan, Trained, train
 from fallline.tasks import Task
 
@@ -136,6 +137,14 @@ def test_another_training_is_not_gone_on_with(task: Task, tmp_path: Path):
         go(task, file)
     with pytest.raises(BadStore, match="holds another training: its keep is 'best', and 'last' is asked for"):
         go(task, file, resume=True, keep="last")
+
+
+def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path):
+    checkpoint.write(tmp_path / "saved", {}, {"runs": []})
+    with pytest.raises(
+        BadStore, match=r"saved was not written by fl\.train: choose another folder, or remove it"
+    ):
+        go(task, tmp_path / "saved", resume=True)
 
 
 @pytest.mark.parametrize("length", [0, 100, -1])

@@ -140,3 +140,10 @@ def test_needs_that_nobody_has():
 def test_a_misspelt_loss():
     with pytest.raises(NotFound, match="no loss is called 'msee'; did you mean 'mse'"):
         Loss("msee")(zeros(3), zeros(3))
+
+
+@pytest.mark.parametrize("loss", [losses.mse, losses.mse + 0.5 * losses.mae])
+@pytest.mark.parametrize("compute", [losses.value, losses.examples])
+def test_a_batch_without_what_a_loss_needs_is_refused_in_training_too(loss, compute):
+    with pytest.raises(BadTask, match=r"^the loss m[sa]e needs target, but the batch has \['prediction'\]$"):
+        compute(loss, {"prediction": zeros(3)})

@@ -455,6 +455,8 @@ def test_rankings_are_plain_data_and_consistent(scores, better):
         assert standing.rank == 1 + sum(
             d.winner not in (None, standing.arm) and standing.arm in (d.a, d.b) for d in found.differences
         ) or (standing.diverged == found.n)
+    finished = any(standing.diverged < found.n for standing in found.standings)
+    assert all((standing.rank is not None) == finished for standing in found.standings)
 
 
 @given(arms)
@@ -489,6 +491,12 @@ def test_an_arm_that_never_finished_is_last_and_not_tested():
     assert {(d.a, d.b) for d in found.differences} == {("b", "a")}
     assert found["gone"].score.value is None
     assert found["gone"].diverged == 6
+
+
+def test_nobody_has_a_rank_where_nobody_finished():
+    found = compare_all({"gone": [None] * 3, "also gone": [math.nan] * 3})
+    assert [(s.rank, s.tied_with, s.diverged) for s in found.standings] == [(None, (), 3)] * 2
+    assert found.differences == ()
 
 
 def test_a_diverged_replicate_counts_as_the_largest_difference_seen():

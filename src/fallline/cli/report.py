@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BadStore
+if TYPE_CHECKING:
+    from ..store import Store
 
 
 def report(
@@ -17,21 +18,28 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result document on standard output.")] = False,
 ) -> None:  # fmt: skip
     """Rebuild the report of a store."""
-    from ..reports.compare import write_report
+    from ..reports.compare import folder_for, write_report
     from ..store import Store
 
     path = store / "study.db" if store.is_dir() else store
-    target = (out or path.parent) / "report.html"
-    if out is not None and not out.is_dir():
-        try:
-            out.mkdir(parents=True)
-        except OSError as error:
-            raise BadStore(
-                f"the folder {out} cannot be made ({error.strerror}): choose another with --out"
-            ) from error
-    written = write_report(path, target)
+    written = write_report(path, folder_for(out / "report.html") if out else path.parent / "report.html")
     if as_json:
         with Store.open(path) as opened:
-            print(json.dumps(opened.result, allow_nan=False))
+            print(json.dumps(opened.result or _so_far(opened, written), allow_nan=False))
     else:
         print(f"report: {written}")
+
+
+def _so_far(store: Store, written: Path) -> dict[str, Any]:
+    """What there is of a study that is not finished: how many runs of each arm, and how many of them diverged."""
+    from ..reports.comparison.measured import divergences
+
+    arms = {str(arm.get("label")): {"runs": 0, "diverged": 0} for arm in store.study.arms}
+    for label, found in divergences(store).items():
+        diverged, runs = map(sum, zip(*found.counts.values(), strict=True))
+        arms[label] = {"runs": runs, "diverged": diverged}
+    told = [{"arm": label, **counted} for label, counted in arms.items()]
+    return {
+        "finished": False, "tasks": list(store.study.tasks), "arms": told, "runs": store.count(),
+        "store": str(store.path), "report": str(written),
+    }  # fmt: skip

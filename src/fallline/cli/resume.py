@@ -17,6 +17,7 @@ def resume(
     workers: Annotated[int | None, typer.Option(help="Processes; 0 trains in this one.", show_default="as before")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="as before")] = None,
     every: Annotated[float | None, typer.Option("--checkpoint-every", help="Seconds between two checkpoints of a block of runs.", show_default="as before")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for report.html.", show_default="beside the store")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:  # fmt: skip
     """Go on with a comparison that was stopped or killed, to the same numbers."""
@@ -30,5 +31,5 @@ def resume(
             file=sys.stderr,
         )
     with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
-        found = run(path, workers=workers, device=device, every=every)
+        found = run(path, workers=workers, device=device, every=every, out=out)
     finish(found, as_json=as_json)

@@ -99,5 +99,11 @@ class Keep:
 
 def _read(path: Path) -> tuple[Snapshot, str]:
     arrays, facts, note = checkpoint.read(path)
-    series = {name: np.array(at, dtype=np.int64) for name, at in facts["series"].items()}
-    return Snapshot(tuple(map(Run.rebuild, facts["runs"])), facts["step"], arrays, series), note
+    try:
+        series = {name: np.array(at, dtype=np.int64) for name, at in facts["series"].items()}
+        return Snapshot(tuple(map(Run.rebuild, facts["runs"])), facts["step"], arrays, series), note
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadStore(
+            f"the checkpoint {path} holds no block of runs as this version writes them ({type(error).__name__}: {error}), "
+            "so what it held is trained again from the beginning"
+        ) from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from .. import rules
 from ..errors import BadTask, FalllineError
 from ..records import Record
 from ..specs import Run
-from ..tasks.base import Task
+from ..tasks.base import Batch, Task
 from . import native
-from .block import train
+from .block import Block, trained
+from .guard import Guard
 from .members import MODEL
 from .programs import Executor
 from .settings import LARGEST, Settings
@@ -28,6 +31,8 @@ from .workshop import Workshop
 STEPS = 4
 ROWS = 16
 """Runs and steps of a trial."""
+MORE = {0.02: 32, 0.2: 4}
+"""Steps that are timed, by the seconds that one takes."""
 LONG = 500
 """Steps from which on programs are compiled: it takes a second or two for each, once on a machine."""
 FASTER = 1.25
@@ -147,27 +152,52 @@ def tried(task: Task, executor: Executor, rows: int, device: str = "cpu") -> _Tr
     runs = [Run(rules.sgd(lr=1e-3), seed=seed, loss=numbers) for seed in seeds]
     largest = rows if executor != "alone" else 1
     settings = Settings(
-        STEPS, task.batch, (0, 1, STEPS), weights=True, executor=executor, largest=largest, device=device
+        STEPS, task.batch, (0, STEPS), weights=True, executor=executor, largest=largest, device=device
     )
-    marks: list[float] = []
     before = _peak(reset=True)
     workshop = Workshop()
-    records = train(task, runs, settings, workshop, lambda n: marks.append(time.process_time()))
-    memory = max(0, _peak() - before) // rows
+    with trained(task, runs, settings, workshop) as block:
+        records = block.records()
+        memory = max(0, _peak() - before) // rows
+        step = _seconds_per_step(block) / rows
     least = 4 * sum(
         w.nbytes for w in records[0].weights.values()
     )  # parameters, gradient, state, and the new ones
-    step = (marks[-1] - marks[0]) / (STEPS - 1) / rows if len(marks) > 1 else 0.0
     return _Tried(records, step, max(memory, least), workshop.notes())
 
 
+def _seconds_per_step(block: Block) -> float:
+    """What a step takes: a long stretch less a short one, as each takes some milliseconds around its steps."""
+
+    def taken(steps: int) -> float:
+        began = time.process_time()
+        block.advance(block.step + steps, Guard())
+        return time.process_time() - began
+
+    one = taken(1)
+    more = next((n for most, n in MORE.items() if one < most), 1)
+    return max(1e-9, min(taken(1 + more) - taken(1) for _ in range(2)) / more)
+
+
 def with_little_to_judge(task: Task, few: int = 8) -> Task:
-    """The task with few examples to be judged on: a trial looks at steps."""
+    """The task with few examples to be judged on, as a trial looks at steps, and of a stream its beginning."""
     judged = {
         part: columns if part == "train" else {name: column[:few] for name, column in columns.items()}
         for part, columns in task.parts.items()
     }
-    return replace(task, parts=judged)
+    stream = None if task.stream is None else partial(_over_and_over, task)
+    return replace(task, parts=judged, stream=stream)
+
+
+def _over_and_over(task: Task) -> Iterator[Batch]:
+    """The first few batches of a stream, which may hold no more than a training needs."""
+    assert task.stream is not None
+    first: list[Batch] = []
+    for piece in task.stream():
+        first.append(piece)
+        if sum(len(next(iter(p.values()))) for p in first) >= STEPS * task.batch:
+            break
+    return cycle(first)
 
 
 def _same(one: Record, other: Record) -> bool:

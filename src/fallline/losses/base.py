@@ -131,13 +131,17 @@ def check(loss: Loss, given: Given) -> None:
         check(term, given)
     if loss.children:
         return
+    _check_has(loss, given)
+    _check_weight(given)
+    behavior(loss).check(SimpleNamespace(**given))
+
+
+def _check_has(loss: Loss, given: Given) -> None:
     missing = behavior(loss).needs - set(given)
     if missing:
         raise BadTask(
             f"the loss {loss.kind} needs {', '.join(sorted(missing))}, but the batch has {sorted(given)}"
         )
-    _check_weight(given)
-    behavior(loss).check(SimpleNamespace(**given))
 
 
 def _check_weight(given: Given) -> None:
@@ -197,6 +201,7 @@ def value(
 
 def _computed(loss: Loss, given: Given, h: Numbers, state: States) -> tuple[Tensor, States]:
     """What a kind's own function gives, and its state after it."""
+    _check_has(loss, given)
     found, named = behavior(loss), (SimpleNamespace(**given), SimpleNamespace(**h))
     if found.start is None:
         return found.function(*named), {}

@@ -46,6 +46,17 @@ def write_report(store_path: str | os.PathLike[str], out_path: str | os.PathLike
         ) from None
 
 
+def folder_for(report: Path) -> Path:
+    """Make the folder of a report, and give back the report's path."""
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadStore(
+            f"the folder {report.parent} cannot be made ({error.strerror}): choose another with --out"
+        ) from error
+    return report
+
+
 def report(store: Store) -> str:
     """The report of a comparison as HTML."""
     view = _view(store)

@@ -45,7 +45,7 @@ def ranking_table(document: Mapping[str, Any]) -> Table:
     heads = ("", "arm", score, "test loss", "steps", "time", "decades", chosen)
     cells = tuple(
         (
-            str(row["rank"]),
+            "" if row["rank"] is None else str(row["rank"]),
             row["arm"],
             _score(row),
             _number((row.get("loss") or {}).get("value"), 3),

@@ -69,14 +69,14 @@ class Standing:
 
     Args:
         arm: its name.
-        rank: 1 + the number of arms that are significantly better.
+        rank: 1 + the number of arms that are significantly better; None where no arm finished a replicate.
         score: its mean over the replicates that finished, with an interval.
         tied_with: the arms that it does not differ from significantly.
         diverged: replicates in which it did not finish.
     """
 
     arm: str
-    rank: int
+    rank: int | None
     score: Interval
     tied_with: tuple[str, ...]
     diverged: int
@@ -289,7 +289,7 @@ def _standing(
     arm: str, tested: list[str], differences: tuple[Difference, ...], score: Interval, n: int
 ) -> Standing:
     if arm not in tested:
-        return Standing(arm, len(tested) + 1, score, (), n)
+        return Standing(arm, len(tested) + 1 if tested else None, score, (), n)
     own = [pair for pair in differences if arm in (pair.a, pair.b)]
     better = sum(pair.winner not in (None, arm) for pair in own)
     tied = tuple(pair.b if pair.a == arm else pair.a for pair in own if not pair.significant)

@@ -84,7 +84,7 @@ def _gap(ranking: Ranking, name: str) -> str:
     """A measure that separates: the arms that none beats, and the last."""
     values = {s.arm: s.score.value for s in ranking.standings if s.score.value is not None}
     first = [s.arm for s in ranking.standings if s.rank == 1 and s.arm in values]
-    last = max((s for s in reversed(ranking.standings) if s.arm in values), key=lambda s: s.rank).arm
+    last = max((s for s in reversed(ranking.standings) if s.arm in values), key=lambda s: s.rank or 0).arm
     best = _list([f"{arm} {_number(values[arm])}" for arm in first])
     return f"{MEASURES[name][0]} (best {best}, last {last} {_number(values[last])}{MEASURES[name][1]})"
 

@@ -15,7 +15,7 @@ from ..errors import BadStore, BadTask
 from ..fleet import Fleet, Keep
 from ..fleet.keep import identity
 from ..records import json_text
-from ..reports.compare import write_report
+from ..reports.compare import folder_for, write_report
 from ..store import Store
 from ..studies.arms import Arm
 from ..studies.compare import Protocol
@@ -36,6 +36,7 @@ def resume(
     device: str | None = None,
     every: float | None = None,
     progress: bool | None = None,
+    out: str | Path | None = None,
 ) -> Comparison:
     """Go on with a comparison that was stopped or killed, to the same numbers, bit for bit, that it would have had.
 
@@ -50,6 +51,7 @@ def resume(
         device: cpu, cuda, cuda:1; as before where left out. On another, runs agree with those of before within rounding.
         every: seconds between two checkpoints of a block of runs; as before where left out.
         progress: whether to show a progress bar; left out, where someone is watching.
+        out: a folder for ``report.html``; beside the store where left out.
 
     Raises:
         BadStore: where another process writes the store, where it holds another kind of study, or where data or code of
@@ -66,13 +68,16 @@ def resume(
     True
     """
     path = store_in(store)
-    if not finished(path) or _left_over(path):
+    done = finished(path)
+    written = report_of(path) if out is None else folder_for(Path(out) / "report.html")
+    if not done or _left_over(path):
         with Store.resume(path) as held, telling(path.parent, resumable=tasks is None):
             if not held.finished:
                 _go_on(held, tasks, workers, device, every, progress)
             kept_beside(path, 0.0).clear()
-    write_report(path, report_of(path))
-    return Comparison.of(path)
+    write_report(path, written)
+    found = Comparison.of(path)
+    return found if out is None else Comparison({**found.document, "report": str(written)})
 
 
 def store_in(store: str | Path) -> Path:

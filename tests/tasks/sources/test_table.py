@@ -208,8 +208,11 @@ TWENTY = "\n".join(f"{i},{'ab'[i % 2]}" for i in range(20))
         (f"x,y\n{TWENTY}\n7,\n", {}, r"the target 'y' has 1 of 21 values missing \(the first in row 21\): leave those"),
         (f"x,y\n{TWENTY}\n", {"kind": "numbers"}, "the target 'y' holds texts such as 'a': it cannot be numbers"),
         ("x,y\n" + "\n".join(f"id{i},{i % 2}" for i in range(70)), {}, "column 'x' has more than 64 different texts, so it"),
+        ("x,y\n" + "\n".join(f"{i},1" for i in range(20)), {}, "the target 'y' is 1 in all 20 rows, so there is nothing"),
+        ("x,y\n" + "\n".join(f"{i},a" for i in range(20)), {}, "the target 'y' is a in all 20 rows, so there is nothing"),
+        ("x,y\n" + "\n".join(f"{i}e300,{i % 2}" for i in range(20)), {}, r"the column 'x' holds numbers as large as 1.*e\+301, w"),
     ],
-    ids=range(11),
+    ids=range(14),
 )  # fmt: skip
 def test_tables_that_cannot_be_used(write, text, options, sentence):
     with pytest.raises(BadTask, match=sentence) as caught:

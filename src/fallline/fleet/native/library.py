@@ -9,8 +9,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,14 @@ from .memory import LINE
 from .pointwise import Unwritable
 from .source import Source
 
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=on", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 HERE = Path(__file__).parent
+MOST = 256 << 20
+"""Bytes that the compiled programs of all processes may take; one takes some ten thousands."""
+LATELY = 3600.0
+"""Seconds for which a program stays after it was used."""
+BESIDE = "program-"
+"""How the folders begin in which programs are compiled."""
 
 
 class Library:
@@ -116,29 +124,10 @@ def compiler() -> str | None:
 @functools.cache
 def _loaded(text: str) -> Callable[..., int]:
     kept = _folder() / f"{_fingerprint(text)}.so"
-    if not kept.exists():
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            source, made = Path(folder) / "program.c", Path(folder) / "program.so"
-            source.write_text(text)
-            command = [
-                str(compiler()),
-                *FLAGS,
-                "-shared",
-                "-fPIC",
-                f"-I{HERE}",
-                str(source),
-                "-o",
-                str(made),
-                "-lm",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = done.stderr[:500]
-                warnings.warn(
-                    f"the C compiler refused a program, which is traced instead: {said}", stacklevel=2
-                )
-                raise Unwritable(f"compiler here that takes it: {said}")
-            os.replace(made, kept)
+    try:
+        os.utime(kept)  # used now: the last to be removed
+    except OSError:
+        _make(text, kept)
     try:
         run = ctypes.CDLL(str(kept)).run
     except OSError as error:  # cut off by a full disk, or where nothing may be executed
@@ -148,6 +137,47 @@ def _loaded(text: str) -> Callable[..., int]:
     run.argtypes, run.restype = [address, address, number, number, address, address], ctypes.c_int
     found: Callable[..., int] = run
     return found
+
+
+def _make(text: str, kept: Path) -> None:
+    """Compile a source beside its place, and put it there whole."""
+    _make_room(kept.parent)
+    with tempfile.TemporaryDirectory(prefix=BESIDE, dir=kept.parent) as folder:
+        source, made = Path(folder) / "program.c", Path(folder) / "program.so"
+        source.write_text(text)
+        around = ("-shared", "-fPIC", f"-I{HERE}", str(source), "-o", str(made), "-lm")
+        command = [str(compiler()), *FLAGS, *around]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = " ".join(done.stderr.split())[:500]
+            warnings.warn(f"the C compiler refused a program, which is traced instead: {said}", stacklevel=2)
+            raise Unwritable(f"compiler here that takes it: {said}")
+        os.replace(made, kept)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove programs, those first that were not used for longest, until the others take less than ``MOST`` bytes.
+
+    A process that has loaded one keeps it. What was used lately stays, since a process may be about to load it; so
+    does what another process removes, or compiles, at the same time.
+    """
+    before, found, left = time.time() - LATELY, [], []
+    for entry in os.scandir(folder):
+        with suppress(OSError):
+            told = entry.stat(follow_symlinks=False)
+            if entry.name.endswith(".so"):
+                found.append((told.st_mtime, told.st_size, entry.path))
+            elif entry.name.startswith(BESIDE) and told.st_mtime < before:
+                left.append(entry.path)  # by a process that was killed
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    size = sum(one for _, one, _ in found)
+    for at, one, path in sorted(found):
+        if size <= MOST or at >= before:
+            return
+        with suppress(OSError):
+            os.unlink(path)
+        size -= one
 
 
 @functools.cache

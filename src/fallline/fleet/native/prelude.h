@@ -11,6 +11,10 @@
 #endif
 #pragma GCC diagnostic ignored "-Wunused-function"
 
+/* Only here a product and a sum may be rounded as one: elsewhere a compiler would do so or not by what else a program
+   computes with the product, and a run's digits would hang on which numbers it tells. */
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=fast")
 #define T float
 #define N(x) x##_f
 #include "kernels.h"
@@ -21,6 +25,7 @@
 #include "kernels.h"
 #undef T
 #undef N
+#pragma GCC pop_options
 
 INLINE float bits_f(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 INLINE int32_t int_f(float x) { int32_t i; memcpy(&i, &x, 4); return i; }

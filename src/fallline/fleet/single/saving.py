@@ -68,6 +68,10 @@ def load(loop: Loop) -> None:
             "remove it first"
         )
     arrays, facts, note = checkpoint.read(file)
+    if "asked" not in facts:
+        raise BadStore(
+            f"the checkpoint {file} was not written by fl.train: choose another folder, or remove it to begin anew"
+        )
     _check_same(facts["asked"], asked(loop), file.parent)
     loop.notes += [note] if note else []
     tensors = {

@@ -176,6 +176,11 @@ def _target(name: str, seen: Seen, values: Array, kind: str) -> tuple[Array, dic
             f"the target {name!r} has {seen.missing} of {seen.rows} values missing (the first in row {seen.first + 1}): "
             "leave those rows out"
         )
+    if len(np.unique(values.astype(str))) < 2:
+        raise BadTask(
+            f"the target {name!r} is {values[0]} in all {seen.rows} rows, so there is nothing to learn: name another "
+            "column, or add rows in which it differs"
+        )
     if not seen.numbers and kind == "numbers":
         raise BadTask(f"the target {name!r} holds texts such as {seen.categories[0]!r}: it cannot be numbers")
     if not seen.numbers:
@@ -247,7 +252,14 @@ def _scales(frame: Frame, features: dict[str, Seen], train: Array) -> dict[str, 
                 continue
             own, both = float(values.mean()), count + len(values)
             shift = own - mean
-            squares += float(((values - own) ** 2).sum()) + shift**2 * count * len(values) / both
+            with np.errstate(over="ignore"):
+                within = float(((values - own) ** 2).sum())
+            squares += within + shift * shift * count * len(values) / both
+            if not math.isfinite(squares):
+                raise BadTask(
+                    f"the column {name!r} holds numbers as large as {np.abs(values).max():.3g}, whose spread is no finite "
+                    "number: bring them to another unit, or to their logarithm"
+                )
             sums[name] = (both, mean + shift * len(values) / both, squares)
     return {
         name: {"mean": mean, "deviation": math.sqrt(squares / max(count, 1)) or 1.0}
