@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .. import specs
+from .. import rules, specs
 from ..specs import Run
 from ..tasks.base import Task
 from ..tasks.sampling import Sample, sample
@@ -89,7 +89,8 @@ class Cast:
             train = len(seen.train)
             judged = judged if seen.validation is None else len(seen.validation)
         numbers = sorted(name for name in self.numbers(run) if name.startswith(MODEL))
-        options = tuple(sorted(self.wide(self.options(run)).items()))
+        wide = self.options(run) if rules.shaped(run.rule) else self.wide(self.options(run))
+        options = tuple(sorted(wide.items()))
         if self.task.stream is not None:  # the part holds the first few examples
             train = 0
         size = min(run.batch or batch, train) if train else run.batch or batch

@@ -15,13 +15,17 @@ from .base import (
     init,
     needs,
     numbers,
+    shaped,
     update,
     view,
 )
 from .clipping import clip_norm, clip_value
 from .compose import chain, wrap
+from .curvature import precondition_by_fisher, precondition_by_kfac
 from .decay import add_decay, shrink
 from .making import per_tensor, recipe, whole_tree
+from .matrices import orthogonalize, scale_by_shampoo, scale_by_soap, smooth, smooth_ahead
+from .quasi_newton import precondition_by_history, search_line
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes
 from .routing import check_names, route
@@ -36,10 +40,10 @@ from .scaling import (
     scale_by_stddev,
     slow_down,
 )
+from .selecting import select
+from .sharpness import sam
 
 __all__ = [
-    "Oracle",
-    "PerParameter",
     "accumulate",
     "accumulate_damped",
     "add_decay",
@@ -57,17 +61,31 @@ __all__ = [
     "look_ahead",
     "needs",
     "numbers",
+    "Oracle",
+    "orthogonalize",
     "per_tensor",
+    "PerParameter",
+    "precondition_by_fisher",
+    "precondition_by_history",
+    "precondition_by_kfac",
     "recipe",
     "route",
+    "sam",
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adam_power",
     "scale_by_amsgrad",
     "scale_by_rms",
+    "scale_by_shampoo",
+    "scale_by_soap",
     "scale_by_stddev",
+    "search_line",
+    "select",
+    "shaped",
     "shrink",
     "slow_down",
+    "smooth",
+    "smooth_ahead",
     "update",
     "view",
     "whole_tree",

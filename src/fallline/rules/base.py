@@ -45,9 +45,20 @@ DECAY = Domain("the weight decay, the share of a weight that is taken off for a 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What a rule may ask for beyond the gradient, on the same batch and noise; a rule declares it in ``needs``."""
+    """What a rule may ask for beyond the gradient, on the same batch and noise; a rule declares it in ``needs``.
+
+    Args:
+        value: the loss at the parameters, 0-d.
+        grad_at: ``params → (gradient, loss)`` at other parameters.
+        fisher_vp: from a kind (exact, sampled, empirical) to the product of the Fisher matrix with a tree.
+        kron_factors: from such a kind to the Kronecker factors (A, G) of each layer, by the name of its weight:
+            F ≈ A ⊗ G, A [in + 1, in + 1] of its inputs with a 1 behind them, G [out, out] of its outputs' gradients.
+    """
 
     value: Tensor | None = None
+    grad_at: Callable[[Tree], tuple[Tree, Tensor]] | None = None
+    fisher_vp: Callable[[str], Callable[[Tree], Tree]] | None = None
+    kron_factors: Callable[[str], Mapping[str, tuple[Tensor, Tensor]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class Behavior:
         search: the numbers to tune when nothing else is said, and the range (low, high) to start from.
         elementwise: whether each entry is treated alone, apart from what its parts do.
         discontinuous: whether a small change of the gradient can change the step by much, apart from its parts.
+        shaped: whether a step depends on the shape of a parameter, so that zeros around it would change it.
     """
 
     init: Callable[[Rule, Tree, Numbers], State]
@@ -96,6 +108,7 @@ class Behavior:
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     elementwise: bool = True
     discontinuous: bool = False
+    shaped: bool = False
 
 
 def behavior(rule: Rule) -> Behavior:
@@ -188,3 +201,9 @@ def discontinuous(rule: Rule) -> bool:
     """Whether a small change of the gradient can change the step by much (a sign, a quantile)."""
     own = behavior(rule)
     return own.discontinuous or any(discontinuous(part) for part in own.parts(rule))
+
+
+def shaped(rule: Rule) -> bool:
+    """Whether a step depends on the shapes of parameters, so that zeros around one would change it."""
+    own = behavior(rule)
+    return own.shaped or any(shaped(part) for part in own.parts(rule))
