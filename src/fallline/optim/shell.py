@@ -15,6 +15,7 @@ from .. import rules, specs
 from ..errors import BadRule, BadValue
 from ..specs import Schedule
 from ..types import Info, State, Tree
+from .closure import Closure
 from .plan import Group, Part, Plan
 from .saving import paired, refuse_foreign
 
@@ -107,31 +108,31 @@ class Shell(torch.optim.Optimizer):
         """Take one step with the gradients that are there; a parameter without one stays as it is.
 
         Args:
-            closure: computes the gradients anew and returns the loss, which is returned.
+            closure: computes the gradients anew and returns the loss, which is returned; a rule that asks for the
+                loss or for gradients at other parameters (SAM, line searches) calls it several times.
         """
         if self._evaluating:
             raise BadRule("step() inside evaluating(): the parameters are not those that are trained")
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        asked = Closure(closure)
+        loss = asked.first()
         self._refuse_two_hands()
         self.info = {}
         for part in self._plan.parts(self.param_groups, self._named()):
-            self._advance(part)
+            self._advance(part, asked)
         self._keep(steps=torch.tensor(self.steps + 1))
         self._show()
         return loss
 
-    def _advance(self, part: Part) -> None:
+    def _advance(self, part: Part, asked: Closure) -> None:
         """Advance one part: the place where a fused form of its rule steps in."""
         live = {name: p for name, p in part.params.items() if p.grad is not None}
         if not live:
             return
         direction = {name: _gradient(name, p, maximize=name in part.uphill) for name, p in live.items()}
+        oracle = asked.oracle(part.rule, part.params, part.uphill)
         self._fill(part, live)
         state = self._state_of(live)
-        step, after, info = rules.update(part.rule, direction, state, part.params, part.h)
+        step, after, info = rules.update(part.rule, direction, state, part.params, part.h, oracle)
         for name, p in live.items():
             if after.params[name]:
                 self.state[p] = {key: _apart(t, p) for key, t in after.params[name].items()}

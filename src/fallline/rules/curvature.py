@@ -112,6 +112,7 @@ def _kfac_start(params: Tree, h: Numbers, fisher: str) -> Held:
     needs=("kron_factors",),
     together=True,
     options={"fisher": (FISHERS, "sampled")},
+    discontinuous=True,
     damping=DAMPING,
     decay=UNIT,
 )
@@ -136,16 +137,14 @@ def precondition_by_kfac(
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015;
     Grosse and Martens, A Kronecker-factored approximate Fisher matrix for convolution layers, 2016. Without the
-    paper's rescaling of the step by the whole Fisher matrix, its momentum of the same kind and its search for λ. A
-    parameter that belongs to no linear layer, convolution or projection of attention is an error: ``select("layers",
-    …)`` gives it to another rule.
+    paper's rescaling of the step by the whole Fisher matrix, its momentum of the same kind and its search for λ. What is
+    neither the weight nor the bias of a layer keeps its gradient: ``select("layers", …)`` gives it to another rule.
     """
     mine = pairs(params)
-    _check(direction, mine)
     assert oracle.kron_factors is not None
     factors = oracle.kron_factors(fisher) if direction else {}
-    out: Tree = {}
-    after: Held = {}
+    out = dict(direction)
+    after: Held = {name: {} for name in direction}
     for name, bias in mine.items():
         if name not in direction:
             continue
@@ -178,12 +177,3 @@ def _divided(d: Tensor, a: Tensor, g: Tensor, damping: Tensor | float) -> Tensor
     balance = torch.where((ratio > 0) & torch.isfinite(ratio), ratio, 1.0).sqrt()
     root = damping**0.5
     return inverse_power(g, 1.0, root / balance) @ d @ inverse_power(a, 1.0, root * balance)
-
-
-def _check(direction: Tree, known: dict[str, str | None]) -> None:
-    left = [name for name in direction if name not in known and name not in known.values()]
-    if left:
-        raise BadRule(
-            f"precondition_by_kfac takes weights of linear layers and convolutions with their biases, not {left}: give "
-            'these to another rule, as in fl.rules.select("layers", …, otherwise=fl.rules.adamw())'
-        )

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BadRule
 from ..specs import Domain
 from ..types import Info, Numbers, Tree
 from .asking import asking, own
@@ -114,17 +113,16 @@ def orthogonalize(
 
     Source: Jordan and others, Muon: an optimizer for hidden layers in neural networks, 2024; match_rms_adamw of Liu
     and others, Muon is scalable for LLM training, 2025; spectral of Bernstein and Newhouse, Old optimizer, new norm,
-    2024. Kernels are matrices of outputs by all that stands behind them, for the scale too. In the public
+    2024. Kernels are matrices of outputs by all that stands behind them, for the scale too, and vectors are matrices of
+    one column. In the public
     implementation a kernel is scaled by √max(1, height/width) of its window.
     """
     out: Tree = {}
     flat = {}
     for name, g in direction.items():
-        if g.ndim < 2:
-            raise BadRule(
-                f"orthogonalize takes matrices, and {name!r} has {g.ndim} axes: give the rest to another rule, as in "
-                'fl.rules.select("matrices", fl.rules.muon(), otherwise=fl.rules.adamw())'
-            )
+        if not g.numel():
+            out[name] = g
+            continue
         flat[name] = as_matrix(g).to(torch.bfloat16 if precision == "bfloat16" else g.dtype)
     for (rows, columns), names in by_shape(flat).items():
         times = shape_scale(scale, rows, columns)

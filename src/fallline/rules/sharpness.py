@@ -15,16 +15,17 @@ from ..types import Info, Numbers, State, Tree
 from .asking import check_option
 from .base import RATE, Behavior, Draw, Oracle, Stage, check_trains, init, passes, update, view
 from .compose import all_rules, child_state, joined_state
-from .making import checked, shared
+from .making import bound, checked, shared, signature_of
 from .scaling import descend
 
 RADIUS = Domain("the radius of the ball, in the unit of the parameters (ASAM: relative to them)", low=0.0)
 AROUND_ZERO = 0.01
 """ASAM's |w| counts as this much more, so that weights of zero move, too."""
 DOMAINS = {"rho": RADIUS}
+_TAKES, _DEFAULTS = signature_of("rule", "rho", "adaptive"), {"rho": 0.05, "adaptive": False}
 
 
-def sam(rule: Rule, rho: Any = 0.05, *, adaptive: bool = False) -> Rule:
+def sam(*args: Any, **given: Any) -> Rule:
     """Take the gradient where the loss is about highest nearby: g(w + ρ · g / ‖g‖), for the rule inside.
 
     Adaptive (ASAM), the ball is one of relative changes: ρ · T²g / ‖T·g‖ with T = |w| + 0.01, entry by entry. The norm
@@ -43,10 +44,20 @@ def sam(rule: Rule, rho: Any = 0.05, *, adaptive: bool = False) -> Rule:
     others, ASAM, 2021, with their η = 0.01 for all parameters, biases and norms too. Running statistics of BatchNorm
     are those of the first of the two passes.
     """
-    (child,) = all_rules("sam", (rule,))
+    left = {
+        name: default
+        for name, default in _DEFAULTS.items()
+        if name not in list(_TAKES.parameters)[: len(args)]
+    }
+    values = bound("sam", _TAKES, args, {**left, **given})
+    (child,) = all_rules("sam", (values.pop("rule"),))
     check_trains(child)
+    adaptive = values.pop("adaptive")
     check_option("sam", "adaptive", adaptive, (False, True))
-    return Rule("sam", checked("sam", DOMAINS, {"rho": rho}), {"adaptive": adaptive}, (child,))
+    return Rule("sam", checked("sam", DOMAINS, values), {"adaptive": adaptive}, (child,))
+
+
+sam.__signature__ = _TAKES  # type: ignore[attr-defined]
 
 
 def _sam_init(rule: Rule, params: Tree, h: Numbers) -> State:
@@ -106,6 +117,6 @@ specs.register(
     "sam",
     Behavior(
         _sam_init, _sam_update, _sam_passes, sam, _sam_sample, view=_sam_view, domains=DOMAINS,
-        needs=frozenset({"grad_at"}), elementwise=False,
+        needs=frozenset({"grad_at"}), elementwise=False, discontinuous=True,
     ),
 )  # fmt: skip

@@ -71,8 +71,8 @@ def inverse_power(m: Tensor, power: float, damping: Tensor | float) -> Tensor:
 
 
 def as_matrix(t: Tensor) -> Tensor:
-    """A kernel as a matrix: outputs by all that stands behind them."""
-    return t if t.ndim == 2 else t.reshape(t.shape[0], -1)
+    """A kernel as a matrix, outputs by all that stands behind them; a vector as a matrix of one column."""
+    return t if t.ndim == 2 else t.reshape(t.shape[0] if t.ndim > 2 else -1, -1 if t.ndim > 2 else 1)
 
 
 def is_matrix(t: Tensor) -> bool:
