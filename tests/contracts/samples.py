@@ -162,10 +162,22 @@ def lifted_update(rule: Rule) -> Any:
     return lifted
 
 
+_PROGRAMS: dict[str, Program] = {}
+
+
 def as_in_a_fleet(rule: Rule) -> Any:
-    """The lifted update; of a rule that sees matrices by the program of a fleet, as libraries round them by their place."""
+    """The lifted update; of a rule that sees matrices the program of a fleet, as libraries round them by their place."""
     lifted = lifted_update(rule)
-    return Program(lifted.__wrapped__, (0, 0, 0, 0), "traced") if rules.shaped(rule) else lifted
+    if not rules.shaped(rule):
+        return lifted
+    program = _PROGRAMS.setdefault(specs.structure(rule), Program(lifted.__wrapped__, (0, 0, 0, 0), "traced"))
+
+    def run(*stacked: Any) -> Any:
+        if len(next(iter(stacked[0].values()))) > 1:
+            return program(*stacked)
+        return rows(program(*rows(stacked, [0, 0])), [0])  # as a block does with a single run
+
+    return run
 
 
 def fleet_path(members: list[Rule], params: Tree, gradients: list[Tree]) -> list[Any]:

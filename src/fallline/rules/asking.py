@@ -78,7 +78,8 @@ def asking(
         del make.__wrapped__
 
         def begin(rule: Rule, params: Tree, h: Numbers) -> State:
-            return State(start(params, h, **rule.options), {})
+            held = start(params, h, **rule.options)
+            return State({name: held.get(name, {}) for name in params}, {})
 
         def step(
             rule: Rule, direction: Tree, state: State, params: Tree, h: Numbers, oracle: Oracle | None
