@@ -130,7 +130,8 @@ def orthogonalize(
             whole = torch.stack([flat[n] for n in chosen]) if len(chosen) > 1 else flat[chosen[0]]
             near = orthogonal(whole, steps, coefficients, own(h, "eps", chosen[0]))
             for name, x in zip(chosen, near.unbind() if len(chosen) > 1 else (near,), strict=True):
-                out[name] = (x * times if times != 1.0 else x).reshape(params[name].shape)
+                x = x.to(direction[name].dtype).reshape(direction[name].shape)
+                out[name] = x * times if times != 1.0 else x
     return out, {}, {}
 
 
