@@ -103,32 +103,45 @@ def test_muon_refuses_what_is_no_matrix_and_unknown_scales():
 ])  # fmt: skip
 def test_lbfgs_is_torchs_without_a_line_search(options):
     models = network(), network()
-    optimizers = optim.LBFGS(models[0].parameters(), **options), torch.optim.LBFGS(models[1].parameters(), **options)
+    optimizers = (
+        optim.LBFGS(models[0].parameters(), **options),
+        torch.optim.LBFGS(models[1].parameters(), **options),
+    )
     for _ in range(5):
         ours, theirs = (
-            optimizer.step(closure_of(optimizer, model)) for optimizer, model in zip(optimizers, models, strict=True)
+            optimizer.step(closure_of(optimizer, model))
+            for optimizer, model in zip(optimizers, models, strict=True)
         )
         assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-9, abs=1e-12)
         weights = [[p.detach() for p in model.parameters()] for model in models]
         assert deviation(*weights) < 1e-8
 
 
+def penalized(model, scale=1.0):
+    """The loss with a penalty that makes its minimum one point, times a scale."""
+    x, y = data()
+
+    def loss():
+        return scale * (F.cross_entropy(model(x), y) + 0.1 * sum((p**2).sum() for p in model.parameters()))
+
+    return loss
+
+
 def test_lbfgs_with_a_line_search_reaches_what_torchs_reaches():
     losses = []
     for make in (optim.LBFGS, torch.optim.LBFGS):
         model = network()
-        penalty = lambda model=model: sum((p**2).sum() for p in model.parameters())  # noqa: E731
-        x, y = data()
-        loss = lambda model=model, penalty=penalty: F.cross_entropy(model(x), y) + 0.1 * penalty()  # noqa: E731
         optimizer = make(model.parameters(), max_iter=200, max_eval=2000, line_search_fn="strong_wolfe")
-        optimizer.step(closure_of(optimizer, model, loss))
-        losses.append(float(loss().detach()))
+        optimizer.step(closure_of(optimizer, model, penalized(model)))
+        losses.append(float(penalized(model)().detach()))
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
 def test_lbfgs_refuses_what_it_cannot_do():
     model = network()
-    with pytest.raises(BadRule, match=r"LBFGS needs the loss several times a step: call optimizer.step\(closure\)"):
+    with pytest.raises(
+        BadRule, match=r"LBFGS needs the loss several times a step: call optimizer.step\(closure\)"
+    ):
         optim.LBFGS(model.parameters()).step()
     with pytest.raises(BadValue, match="LBFGS takes one parameter group, got 2"):
         optim.LBFGS([{"params": [p]} for p in model[0].parameters()])
@@ -178,12 +191,11 @@ def test_the_second_pass_has_the_noise_of_the_first_and_leaves_no_trace():
 def test_maximizing_is_descending_on_the_negated_loss():
     weights = []
     for maximize in (False, True):
-        model, (x, y) = network(), data()
+        model = network()
         rule = rules.chain(rules.precondition_by_history(3), rules.search_line(0.1, 0.9))
         optimizer = optim.Optimizer(model.parameters(), rule, maximize=maximize)
-        loss = lambda model=model, sign=-1.0 if maximize else 1.0: sign * F.cross_entropy(model(x), y)  # noqa: E731
         for _ in range(3):
-            optimizer.step(closure_of(optimizer, model, loss))
+            optimizer.step(closure_of(optimizer, model, penalized(model, -1.0 if maximize else 1.0)))
         weights.append([p.detach() for p in model.parameters()])
     assert deviation(*weights) < 1e-14
 
@@ -195,5 +207,7 @@ def test_a_rule_that_asks_is_told_how_a_loop_answers():
         p.grad = torch.ones_like(p)
     with pytest.raises(BadRule, match=r"needs grad_at beside the gradient: call optimizer.step\(closure\)"):
         optimizer.step()
-    with pytest.raises(BadRule, match=r"needs kron_factors beside the gradient, which a torch loop does not give"):
+    with pytest.raises(
+        BadRule, match=r"needs kron_factors beside the gradient, which a torch loop does not give"
+    ):
         optim.Optimizer(model.parameters(), rules.kfac())

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, grad_and_value, jvp, vjp
+from torch.func import grad, grad_and_value, vjp
 
 from ..errors import BadTask
 from ..rng import Noise, fold, uniform
@@ -93,15 +93,17 @@ class Question:
 
         exact takes the curvature of the loss in the outputs for H, which it equals for a likelihood in natural
         parameters: cross-entropy of logits, squares. The others take N·u·uᵀ for each of N examples, u the gradient of
-        the mean loss by the outputs.
+        the mean loss by the outputs. J·v is what turns Jᵀ·u round, so that reverse mode is enough.
         """
         outputs, back = vjp(self.outputs, self.params)
-        slope = None if kind == "exact" else self.slopes(kind, outputs)[0]
+        _, forth = vjp(lambda u: vjp(self.outputs, self.params)[1](u)[0], torch.zeros_like(outputs))
+        bend = vjp(grad(self.loss_of), outputs)[1] if kind == "exact" else None
+        slope = self.slopes(kind, outputs)[0] if bend is None else outputs
 
         def product(v: Tree) -> Tree:
-            _, moved = jvp(self.outputs, (self.params,), (v,))
-            if slope is None:
-                _, bent = jvp(grad(self.loss_of), (outputs,), (moved,))
+            (moved,) = forth(v)
+            if bend is not None:
+                (bent,) = bend(moved)
             else:
                 along = (slope * moved).flatten(1).sum(1) if moved.ndim > 1 else slope * moved
                 bent = len(slope) * slope * along.reshape(-1, *(1 for _ in slope.shape[1:]))
@@ -117,7 +119,7 @@ class Question:
         target = self.batch.get("target")
         if target is not None and not target.is_floating_point():
             return self._slopes_of_classes(kind, outputs, target)
-        bend = jvp(grad(self.loss_of), (outputs,), (torch.ones_like(outputs),))[1]
+        (bend,) = vjp(grad(self.loss_of), outputs)[1](torch.ones_like(outputs))
         spread = (bend.clamp(min=0.0) / len(outputs)).sqrt()
         if kind == "sampled":
             inside = uniform(fold(fold(self.seed, self.step), NORMAL), tuple(outputs.shape), torch.float64)
