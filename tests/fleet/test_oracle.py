@@ -153,14 +153,7 @@ def by_hooks(question, module, targets):
     parts = {n: m for n, m in module.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
     found = {name: [0.0, 0.0, 0] for name in parts}
     for x, slopes in zip(question.batch["inputs"], targets, strict=True):
-        seen, handles = {}, []
-        for name, part in parts.items():
-            handles.append(
-                part.register_forward_hook(lambda m, a, out, n=name: seen.update({n: (m, a[0], out)}))
-            )
-        z = module(x[None])
-        for handle in handles:
-            handle.remove()
+        z, seen = looked_into(module, parts, x[None])
         for name, (part, given, out) in seen.items():
             a = patches(part, given)
             found[name][0] = found[name][0] + a.T @ a
@@ -175,10 +168,11 @@ def by_hooks(question, module, targets):
 def looked_into(module, parts, x):
     """What a module gives, and each of its parts with what it was given and gave."""
     seen = {}
-    handles = [
-        part.register_forward_hook(lambda m, a, out, n=name: seen.update({n: (m, a[0], out)}))
-        for name, part in parts.items()
-    ]
+
+    def note(name):
+        return lambda m, a, out: seen.update({name: (m, a[0], out)})
+
+    handles = [part.register_forward_hook(note(name)) for name, part in parts.items()]
     z = module(x)
     for handle in handles:
         handle.remove()
@@ -296,7 +290,7 @@ def test_a_weight_that_is_used_twice_counts_both_uses():
 
 RULES = [
     rules.kfac(lr=0.05, damping=0.1), rules.natural_gradient(lr=0.3, fisher="sampled"), rules.sam(rules.sgd(lr=0.1)),
-    rules.lbfgs(lr=0.5, search="backtracking", trials=3), rules.soap(lr=0.01), rules.muon(), rules.shampoo(),
+    rules.lbfgs(lr=0.5, search="backtracking", trials=3), rules.soap(lr=0.01, eps=1e-3), rules.muon(), rules.shampoo(),
 ]  # fmt: skip
 
 

@@ -172,17 +172,18 @@ def _backtracked(look: Any, value: Tensor, slope: Tensor, t: Tensor, trials: int
 
 
 def _strong_wolfe(look: Any, value: Tensor, slope: Tensor, t: Tensor, trials: int, curvature: Any) -> Tensor:
-    """The last length that met both conditions, or else the best of those that fell enough.
+    """The first length that meets both conditions, or else the one of those that fall enough where it is flattest.
 
     A minimum lies between ``low``, where the loss has fallen enough and still falls, and ``high``, where it does not.
     """
     low, low_slope, high = torch.zeros_like(t), slope, torch.full_like(t, torch.inf)
-    found, done = torch.zeros_like(t), torch.zeros_like(t, dtype=torch.bool)
+    found, flattest, done = torch.zeros_like(t), high, torch.zeros_like(t, dtype=torch.bool)
     for _ in range(trials):
         there, its_slope = look(t)
         falls = there <= value + SUFFICIENT * t * slope
         met = falls & (its_slope.abs() <= -curvature * slope)
-        found = torch.where(falls & ~done, t, found)
+        better = falls & ~done & (its_slope.abs() < flattest)
+        found, flattest = torch.where(better, t, found), torch.where(better, its_slope.abs(), flattest)
         done = done | met
         goes_on = falls & (its_slope < 0)
         zero = t - its_slope * (t - low) / (its_slope - low_slope)
