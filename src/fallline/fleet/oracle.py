@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import grad, grad_and_value, vjp
+from torch import Tensor, func, nn
+from torch.func import grad, grad_and_value
 
 from ..errors import BadTask
 from ..rng import Noise, fold, uniform
@@ -168,6 +168,12 @@ class Question:
             )
             for weight, calls in first.calls.items()
         }
+
+
+def vjp(function: Callable[..., Any], *given: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """What a function gives, and the product of a vector with its Jacobian."""
+    found: Any = func.vjp(function, *given)
+    return found[0], found[1]
 
 
 @contextmanager

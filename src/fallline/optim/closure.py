@@ -29,6 +29,7 @@ class Closure:
         self.function = function
         self.noise: Any = None
         self.value: Any = None
+        self.last: tuple[Tree, tuple[Tree, Tensor]] | None = None
 
     def first(self) -> Any:
         """The loss at the parameters as they are; None without a function."""
@@ -49,6 +50,7 @@ class Closure:
                 "closure clears the gradients, computes the loss, calls backward() and returns the loss"
             )
         sign = -1.0 if uphill else 1.0
+        self.last = None
 
         def grad_at(there: Tree) -> tuple[Tree, Tensor]:
             gradient, value = self._at(params, there)
@@ -57,6 +59,14 @@ class Closure:
         return Oracle(sign * _number(self.value), grad_at)
 
     def _at(self, params: Tree, there: Tree) -> tuple[Tree, Tensor]:
+        """Gradient and loss at other parameters, looked up where they were the last that were asked for."""
+        if self.last is not None and all(torch.equal(there[name], self.last[0][name]) for name in params):
+            return self.last[1]
+        found = self._computed(params, there)
+        self.last = {name: there[name].detach().clone() for name in params}, found
+        return found
+
+    def _computed(self, params: Tree, there: Tree) -> tuple[Tree, Tensor]:
         """Gradient and loss at other parameters; afterwards all is as before."""
         assert self.function is not None
         kept = {name: (p.detach().clone(), p.grad) for name, p in params.items()}

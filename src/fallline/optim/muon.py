@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import BadValue
 from ..rules import chain, descend, orthogonalize, shrink, smooth, smooth_ahead
 from ..rules.base import DECAY, RATE, UNIT
-from ..rules.matrices import NORM
+from ..rules.orthogonal import NORM
 from ..rules.spectra import QUINTIC
 from ..specs import Rule
 from .form import Form
@@ -52,13 +52,11 @@ class Muon(Shell):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
-        *,
-        maximize: bool = False,
     ) -> None:
         given = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "ns_coefficients": tuple(ns_coefficients), "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
-            "maximize": maximize,
+            "maximize": False,
         }  # fmt: skip
         super().__init__(params, given, Form("Muon", muon, MUON))
 

@@ -24,7 +24,8 @@ from .compose import chain, wrap
 from .curvature import precondition_by_fisher, precondition_by_kfac
 from .decay import add_decay, shrink
 from .making import per_tensor, recipe, whole_tree
-from .matrices import orthogonalize, scale_by_shampoo, scale_by_soap, smooth, smooth_ahead
+from .matrices import scale_by_shampoo, scale_by_soap
+from .orthogonal import orthogonalize, smooth, smooth_ahead
 from .quasi_newton import precondition_by_history, search_line
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes

@@ -161,13 +161,13 @@ def precondition_by_kfac(
         )
         a, g = a.to(s["inputs"].dtype), g.to(s["outputs"].dtype)
         after[name] = {"inputs": a, "outputs": g, "t": t}
-        has_bias = bias is not None and bias in direction
         whole = direction[name].reshape(len(g), -1).to(g.dtype)
-        whole = torch.cat([whole, direction[bias].to(g.dtype)[:, None]], 1) if has_bias else whole
-        d = _divided(whole, a if has_bias else a[:-1, :-1], g, h.damping)
-        out[name] = d[:, : a.shape[0] - 1].reshape(direction[name].shape)
-        if has_bias:
-            out[bias] = d[:, -1]
+        if bias is None or bias not in direction:
+            out[name] = _divided(whole, a[:-1, :-1], g, h.damping).reshape(direction[name].shape)
+        else:
+            both = torch.cat([whole, direction[bias].to(g.dtype)[:, None]], 1)
+            d = _divided(both, a, g, h.damping)
+            out[name], out[bias] = d[:, :-1].reshape(direction[name].shape), d[:, -1]
     return out, after, {}
 
 

@@ -64,18 +64,16 @@ def precondition_by_history(
     some = held[next(iter(direction))]
     first, curvature = some["t"] == 0, inner(moved, changed)
     new = ~first & (curvature > LEAST)
-    pairs = [
-        {name: _pushed(held[name][key], pair[name], new) for name in direction}
-        for key, pair in (("moves", moved), ("changes", changed))
-    ]
+    moves = {name: _pushed(held[name]["moves"], moved[name], new) for name in direction}
+    changes = {name: _pushed(held[name]["changes"], changed[name], new) for name in direction}
     scale = torch.where(new, curvature / inner(changed, changed), some["scale"])
     total = torch.stack([g.abs().sum() for g in direction.values()]).sum()
     start = torch.where(total > 1, 1 / total, torch.ones_like(total))
-    turned = _two_loops(direction, *pairs, scale, history)
+    turned = _two_loops(direction, moves, changes, scale, history)
     out = {name: torch.where(first, g * start, turned[name]) for name, g in direction.items()}
     after = {
         name: {
-            "moves": pairs[0][name], "changes": pairs[1][name], "at": params[name], "gradient": g, "scale": scale,
+            "moves": moves[name], "changes": changes[name], "at": params[name], "gradient": g, "scale": scale,
             "t": some["t"] + 1,
         }
         for name, g in direction.items()
@@ -167,7 +165,8 @@ def _backtracked(look: Any, value: Tensor, slope: Tensor, t: Tensor, trials: int
     for _ in range(trials):
         falls = look(t)[0] <= value + SUFFICIENT * t * slope
         found = torch.where(falls & ~enough, t, found)
-        enough, t = enough | falls, t / 2
+        enough = enough | falls
+        t = torch.where(enough, t, t / 2)  # which asks again for what is known
     return found
 
 
@@ -191,5 +190,5 @@ def _strong_wolfe(look: Any, value: Tensor, slope: Tensor, t: Tensor, trials: in
         high = torch.where(goes_on, high, t)
         width = torch.where(torch.isfinite(high), high - low, 9 * low)
         inside = torch.isfinite(zero) & (zero > low) & (zero < low + width)
-        t = torch.where(inside, zero, low + width / 2)
+        t = torch.where(done, t, torch.where(inside, zero, low + width / 2))
     return found

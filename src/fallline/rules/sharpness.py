@@ -26,7 +26,20 @@ _TAKES, _DEFAULTS = signature_of("rule", "rho", "adaptive"), {"rho": 0.05, "adap
 
 
 def sam(*args: Any, **given: Any) -> Rule:
-    """Take the gradient where the loss is about highest nearby: g(w + ρ · g / ‖g‖), for the rule inside.
+    left = {
+        name: default
+        for name, default in _DEFAULTS.items()
+        if name not in list(_TAKES.parameters)[: len(args)]
+    }
+    values = bound("sam", _TAKES, args, {**left, **given})
+    (child,) = all_rules("sam", (values.pop("rule"),))
+    check_trains(child)
+    adaptive = values.pop("adaptive")
+    check_option("sam", "adaptive", adaptive, (False, True))
+    return Rule("sam", checked("sam", DOMAINS, values), {"adaptive": adaptive}, (child,))
+
+
+sam.__doc__ = """Take the gradient where the loss is about highest nearby: g(w + ρ · g / ‖g‖), for the rule inside.
 
     Adaptive (ASAM), the ball is one of relative changes: ρ · T²g / ‖T·g‖ with T = |w| + 0.01, entry by entry. The norm
     is that of all parameters together. Each step costs two gradients, on the same batch and with the same noise.
@@ -44,19 +57,6 @@ def sam(*args: Any, **given: Any) -> Rule:
     others, ASAM, 2021, with their η = 0.01 for all parameters, biases and norms too. Running statistics of BatchNorm
     are those of the first of the two passes.
     """
-    left = {
-        name: default
-        for name, default in _DEFAULTS.items()
-        if name not in list(_TAKES.parameters)[: len(args)]
-    }
-    values = bound("sam", _TAKES, args, {**left, **given})
-    (child,) = all_rules("sam", (values.pop("rule"),))
-    check_trains(child)
-    adaptive = values.pop("adaptive")
-    check_option("sam", "adaptive", adaptive, (False, True))
-    return Rule("sam", checked("sam", DOMAINS, values), {"adaptive": adaptive}, (child,))
-
-
 sam.__signature__ = _TAKES  # type: ignore[attr-defined]
 
 

@@ -5,7 +5,7 @@ from ..base import DECAY, EPSILON, RATE, UNIT
 from ..compose import chain
 from ..decay import shrink
 from ..making import recipe
-from ..matrices import orthogonalize, smooth, smooth_ahead
+from ..orthogonal import orthogonalize, smooth, smooth_ahead
 from ..scaling import descend
 from ..selecting import select
 from .adamw import adamw
