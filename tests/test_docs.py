@@ -226,7 +226,7 @@ def documented() -> Iterator[Any]:
             made = {
                 ast.unparse(d.func).split(".")[-1] for d in node.decorator_list if isinstance(d, ast.Call)
             }
-            if made & {"per_tensor", "whole_tree", "around", "schedule", "define"}:
+            if made & {"per_tensor", "whole_tree", "around", "asking", "schedule", "define"}:
                 continue  # the arguments are those of what the decorator makes; see members
             place = f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}"
             yield pytest.param(ast.get_docstring(node), own(node), id=place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch.func import vmap
 
 from fallline import rules, schedules, specs
 from fallline.errors import BadRule
-from fallline.rules.base import behavior
+from fallline.fleet.programs import Program
+from fallline.rules.base import Oracle, behavior
 from fallline.specs import Domain, Rule, Schedule
+from fallline.tree import total as tree_total
 from fallline.types import State, Tree
 
 SHAPES = {"weight": (3, 4), "bias": (4,), "scale": (), "empty": (0,), "kernel": (2, 1, 3)}
@@ -97,22 +100,94 @@ def stacked_numbers(members: list[Any]) -> dict[str, Tensor]:
     }
 
 
+def oracle_of(params: Tree, gradient: Tree) -> Oracle:
+    """What a rule may ask for: a bowl with this gradient at these parameters, a Fisher matrix and factors made of it."""
+
+    def grad_at(there: Tree) -> tuple[Tree, Tensor]:
+        away = {name: there[name] - p for name, p in params.items()}
+        rise = {name: gradient[name] * d + 0.25 * d * d for name, d in away.items()}
+        return {name: gradient[name] + 0.5 * d for name, d in away.items()}, 3 + tree_total(rise)
+
+    def fisher_vp(kind: str) -> Any:
+        def product(v: Tree) -> Tree:
+            along = 0.1 * tree_total({name: gradient[name] * x for name, x in v.items()})
+            return {name: 0.7 * x + gradient[name] * along for name, x in v.items()}
+
+        return product
+
+    def kron_factors(kind: str) -> Any:
+        found = {}
+        for name, g in gradient.items():
+            if g.ndim == 2:
+                one = torch.ones(g.shape[1] + 1, g.shape[1] + 1, dtype=g.dtype, device=g.device)
+                inputs = torch.nn.functional.pad(g.mT @ g, (0, 1, 0, 1)) + torch.diag(one.diag())
+                found[name] = inputs, g @ g.mT + torch.diag(torch.ones_like(g[:, 0]))
+        return found
+
+    return Oracle(grad_at(params)[1], grad_at, fisher_vp, kron_factors)
+
+
+def twin_oracles(given: list[Tree]) -> list[Any]:
+    """The same for a slow twin, at each step a function of its weights; everything in arrays, by place."""
+
+    def at_step(gradient: Tree) -> Any:
+        def trees(arrays: Any) -> Tree:
+            return dict(zip(gradient, (torch.from_numpy(np.asarray(a)) for a in arrays), strict=True))
+
+        def asked(weights: Any) -> Any:
+            oracle, places = oracle_of(trees(weights), gradient), list(gradient)
+            return SimpleNamespace(
+                fisher_vp=lambda kind: (
+                    lambda v: [t.numpy() for t in oracle.fisher_vp(kind)(trees(v)).values()]
+                ),
+                kron_factors=lambda kind: {
+                    places.index(name): [f.numpy() for f in pair]
+                    for name, pair in oracle.kron_factors(kind).items()
+                },
+            )
+
+        return asked
+
+    return [at_step(gradient) for gradient in given]
+
+
 def lifted_update(rule: Rule) -> Any:
     """The update of a fleet: parameters, gradients, state and numbers in; step, state, information out."""
 
     def one(params: Tree, gradient: Tree, state: State, h: Tree) -> Any:
-        return rules.update(rule, gradient, state, params, h)
+        return rules.update(rule, gradient, state, params, h, oracle_of(params, gradient))
 
-    return vmap(one)
+    lifted = vmap(one)
+    lifted.__wrapped__ = one
+    return lifted
+
+
+_PROGRAMS: dict[str, Program] = {}
+
+
+def as_in_a_fleet(rule: Rule) -> Any:
+    """The lifted update; of a rule that sees matrices the program of a fleet, as libraries round them by their place."""
+    lifted = lifted_update(rule)
+    if not rules.shaped(rule):
+        return lifted
+    program = _PROGRAMS.setdefault(specs.structure(rule), Program(lifted.__wrapped__, (0, 0, 0, 0), "traced"))
+
+    def run(*stacked: Any) -> Any:
+        if len(next(iter(stacked[0].values()))) > 1:
+            return program(*stacked)
+        return rows(program(*rows(stacked, [0, 0])), [0])  # as a block does with a single run
+
+    return run
 
 
 def fleet_path(members: list[Rule], params: Tree, gradients: list[Tree]) -> list[Any]:
     """Directions, states and information of a fleet, step by step; parameters move along."""
     h, rule = stacked_numbers(members), members[0]
+    take = as_in_a_fleet(rule)
     state = vmap(lambda p, n: rules.init(rule, p, n))(params, h)
     path = []
     for gradient in gradients:
-        direction, state, info = lifted_update(rule)(params, gradient, state, h)
+        direction, state, info = take(params, gradient, state, h)
         params = {name: p + direction[name] for name, p in params.items()}
         path.append((direction, state, info))
     return path
@@ -123,7 +198,8 @@ def solo_path(rule: Rule, params: Tree, gradients: list[Tree]) -> list[Any]:
     numbers, path = dict(specs.flatten(rule)), []
     state = rules.init(rule, params, at(numbers, 0))
     for t, gradient in enumerate(gradients):
-        direction, state, info = rules.update(rule, gradient, state, params, at(numbers, t))
+        oracle = oracle_of(params, gradient)
+        direction, state, info = rules.update(rule, gradient, state, params, at(numbers, t), oracle)
         params = {name: p + direction[name] for name, p in params.items()}
         path.append((direction, state, info))
     return path

@@ -132,9 +132,14 @@ def loop(
     module.train()
     columns = task.parts["train"]
     for chosen in order(run.seed, task.size("train"), batch, steps):
-        shell.zero_grad()
-        loss(module(columns["inputs"][chosen]), columns["target"][chosen]).backward()
-        shell.step()
+
+        def closure(chosen: Any = chosen) -> Any:
+            shell.zero_grad()
+            value = loss(module(columns["inputs"][chosen]), columns["target"][chosen])
+            value.backward()
+            return value
+
+        shell.step(closure)
     return module
 
 

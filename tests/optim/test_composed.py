@@ -335,8 +335,10 @@ def test_a_rule_that_needs_more_than_a_gradient_is_refused():
     import dataclasses
 
     known = specs.behavior(rules.sgd())
-    specs.register(specs.Rule, "greedy", dataclasses.replace(known, needs=frozenset({"value"})))
-    with pytest.raises(BadRule, match=r"needs value beside the gradient, which a torch loop does not give"):
+    specs.register(specs.Rule, "greedy", dataclasses.replace(known, needs=frozenset({"fisher_vp"})))
+    with pytest.raises(
+        BadRule, match=r"needs fisher_vp beside the gradient, which a torch loop does not give"
+    ):
         optim.Optimizer([leaf(0.0)], rules.chain(rules.clip_norm(1.0), specs.Rule("greedy", {"lr": 0.1})))
 
 

@@ -15,6 +15,7 @@ from ..specs import Rule
 from ..tasks.base import Batch, Task
 from ..tree import norm, total
 from ..types import State, Tree
+from .oracle import Question
 
 
 class Carry(NamedTuple):
@@ -58,8 +59,9 @@ def one_step(task: Task, rule: Rule) -> Step:
 
     It tells the training loss, whether the run is still alive (its loss and its parameters have been finite so far),
     the gradient's norm, and the size of the step relative to the parameters. A step that only needs the first two
-    leaves out the rest of the program.
+    leaves out the rest of the program. A rule that needs more than the gradient gets an oracle for this step.
     """
+    asks = bool(rules.needs(rule))
 
     def step(carry: Carry, given: Inputs, columns: Batch) -> tuple[Carry, Told]:
         batch = {name: column[given.examples] for name, column in {**columns, **given.own}.items()}
@@ -70,13 +72,20 @@ def one_step(task: Task, rule: Rule) -> Step:
         with Noise(given.seed, given.step):
             gradient, (value, buffers) = grad_and_value(loss, has_aux=True)(carry.params)
         gradient = _masked(gradient, given.mask)
-        direction, state, _ = rules.update(rule, gradient, carry.state, carry.params, given.h)
+        oracle = asked(carry, given, batch).oracle(value) if asks else None
+        direction, state, _ = rules.update(rule, gradient, carry.state, carry.params, given.h, oracle)
         direction = _masked(direction, given.mask)
         params = {k: p + direction[k] for k, p in carry.params.items()}
         alive = carry.alive & torch.isfinite(value + total(params))
         measured = (norm(gradient), norm(direction) / norm(carry.params))
         told = {"train_loss": value, "alive": alive, **dict(zip(MEASURED, measured, strict=True))}
         return Carry(params, buffers, state, alive), told
+
+    def asked(carry: Carry, given: Inputs, batch: Batch) -> Question:
+        return Question(
+            task, carry.params, carry.buffers, batch, given.loss_h, given.seed, given.step,
+            lambda tree: _masked(tree, given.mask),
+        )  # fmt: skip
 
     return step
 

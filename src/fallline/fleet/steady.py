@@ -6,7 +6,7 @@ their columns. In a block these are a run's slot and its neighbors. Here stand t
 written with others that do not; tracing puts them in place (``programs``). A block whose matrices begin at
 multiples of a cache line and whose tensors fill whole vectors pays nothing for it.
 
-Left as they are: factorizations (qr, svd, eigh, cholesky) and Fourier transforms, which round by where a matrix
+Left as they are: other factorizations (qr, svd, cholesky) and Fourier transforms, which round by where a matrix
 begins, too. A model that has them is told so in its plan.
 """
 
@@ -57,6 +57,8 @@ def table() -> dict[Any, Callable[..., Any]]:
     found[aten.bmm.default] = _bmm
     found[aten.mm.default] = _mm
     found[aten.addmm.default] = _addmm
+    found[aten.baddbmm.default] = _baddbmm
+    found[aten._linalg_eigh.default] = _eigh
     found[aten.sum.dim_IntList] = functools.partial(_reduction, aten.sum.dim_IntList)
     found[aten.mean.dim] = functools.partial(_reduction, aten.mean.dim)
     return found
@@ -145,6 +147,24 @@ def _mm(a: Tensor, b: Tensor) -> Tensor:
 
 def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
     return _mm(a, b) + bias if alpha == beta == 1 else beta * bias + alpha * _mm(a, b)
+
+
+def _baddbmm(plus: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+    return beta * plus + alpha * torch.bmm(a, b)
+
+
+def _eigh(m: Tensor, uplo: str = "L", compute_v: bool = True) -> Any:
+    """Eigenvectors: matrices get rows and columns with one larger eigenvalue, so that each fills whole lines."""
+    n = m.shape[-1]
+    more = -n % 4  # 16 numbers of four bytes are a line
+    if not more or not n or not compute_v:
+        return NotImplemented
+    above = 1 + 2 * m.abs().sum(-1).amax(-1)
+    further = torch.arange(n + more, device=m.device) >= n
+    m = aten.constant_pad_nd(m, [0, more, 0, more])
+    m = torch.where(torch.diag(further), above[..., None, None], m)
+    values, vectors = aten._linalg_eigh(m, uplo, compute_v)
+    return values[..., :n], vectors[..., :n, :n]
 
 
 def _aligned(t: Tensor) -> bool:

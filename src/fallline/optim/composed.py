@@ -14,6 +14,7 @@ from ..errors import BadRule
 from ..rules.base import behavior
 from ..specs import Rule
 from ..types import Tree
+from .closure import TOLD
 from .loading import kind_of
 from .plan import Group, Part, plain_number
 from .shell import Shell
@@ -133,8 +134,9 @@ def _check_rule(rule: Any) -> None:
             raise BadRule(
                 f"{path}={number!r} is an axis of a fleet: make one optimizer for each of its values"
             )
-    if rules.needs(rule):
+    beyond = rules.needs(rule) - TOLD
+    if beyond:
         raise BadRule(
-            f"{rule!r} needs {', '.join(sorted(rules.needs(rule)))} beside the gradient, which a torch loop does "
-            "not give: train it with fl.fleet.run or fl.train"
+            f"{rule!r} needs {', '.join(sorted(beyond))} beside the gradient, which a torch loop does not give: train it "
+            "with fl.fleet.run"
         )

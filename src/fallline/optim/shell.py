@@ -15,6 +15,7 @@ from .. import rules, specs
 from ..errors import BadRule, BadValue
 from ..specs import Schedule
 from ..types import Info, State, Tree
+from .closure import Closure
 from .loading import taken_over
 from .plan import TREE, Group, Part, Plan, named, plain_number, wide
 
@@ -103,22 +104,21 @@ class Shell(torch.optim.Optimizer):
         """Take one step with the gradients that are there; a parameter without one stays as it is.
 
         Args:
-            closure: computes the gradients anew and returns the loss, which is returned.
+            closure: computes the gradients anew and returns the loss, which is returned; a rule that asks for the
+                loss or for gradients at other parameters (SAM, line searches) calls it several times.
         """
         if self._evaluating:
             raise BadRule("step() inside evaluating(): the parameters are not those that are trained")
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         if closure is None and self._asks_for_state():
             for part in self._plan.parts(self.param_groups, self._named()):
                 self._fill(part, {name: p for name, p in part.params.items() if p.grad is not None})
             return None
+        asked = Closure(closure)
+        loss = asked.first()
         self._refuse_two_hands()
         self.info = {}
         for part in self._plan.parts(self.param_groups, self._named()):
-            self._advance(part)
+            self._advance(part, asked)
         self._keep(steps=self.steps + 1)
         self._show()
         return loss
@@ -134,17 +134,18 @@ class Shell(torch.optim.Optimizer):
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         return bool(grads) and all(g.layout == torch.strided and not bool(g.any()) for g in grads)
 
-    def _advance(self, part: Part) -> None:
+    def _advance(self, part: Part, asked: Closure) -> None:
         """Advance one part: the place where a fused form of its rule steps in."""
         live = {name: p for name, p in part.params.items() if p.grad is not None}
         if not live:
             return
         seen = _seen_by(part.rule)
         direction = {name: seen(_gradient(name, p, maximize=name in part.uphill)) for name, p in live.items()}
+        oracle = asked.oracle(part.rule, part.params, part.uphill)
         self._fill(part, live)
         state = self._state_of(live)
         params = {name: seen(p) for name, p in part.params.items()}
-        step, after, info = rules.update(part.rule, direction, state, params, part.h)
+        step, after, info = rules.update(part.rule, direction, state, params, part.h, oracle)
         for name, p in live.items():
             if after.params[name]:
                 self.state[p] = {key: _apart(t, p) for key, t in after.params[name].items()}

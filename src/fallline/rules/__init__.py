@@ -23,10 +23,12 @@ from .base import (
 from .clipping import clip_norm, clip_quantile, clip_units, clip_value
 from .compose import chain, wrap
 from .conditions import Fact, facts, where
+from .curvature import precondition_by_fisher, precondition_by_kfac
 from .decay import add_decay, shrink
 from .distance import descend_by_distance
 from .gathering import accumulate_gradients
 from .making import per_tensor, recipe, whole_tree
+from .matrices import scale_by_shampoo, scale_by_soap
 from .moments import (
     scale_by_adadelta,
     scale_by_adamax,
@@ -37,6 +39,8 @@ from .moments import (
     scale_by_nadam,
     scale_by_radam,
 )
+from .orthogonal import orthogonalize, smooth, smooth_ahead
+from .quasi_newton import precondition_by_history, search_line
 from .recipes import *  # noqa: F403
 from .recipes import __all__ as _recipes
 from .rounding import round_at_random
@@ -53,6 +57,8 @@ from .scaling import (
     scale_by_stddev,
     slow_down,
 )
+from .selecting import select
+from .sharpness import sam
 from .sizes import (
     centralize,
     clip_rms,
@@ -81,8 +87,8 @@ __all__ = [
     "check_names",
     "check_trains",
     "clip_norm",
-    "clip_rms",
     "clip_quantile",
+    "clip_rms",
     "clip_units",
     "clip_value",
     "conditional",
@@ -101,11 +107,16 @@ __all__ = [
     "met",
     "needs",
     "numbers",
+    "orthogonalize",
     "per_tensor",
+    "precondition_by_fisher",
+    "precondition_by_history",
+    "precondition_by_kfac",
     "recipe",
     "round_at_random",
     "rounds",
     "route",
+    "sam",
     "scale_by_adadelta",
     "scale_by_adagrad",
     "scale_by_adam",
@@ -121,14 +132,20 @@ __all__ = [
     "scale_by_nadam",
     "scale_by_radam",
     "scale_by_rms",
+    "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_size",
+    "scale_by_soap",
     "scale_by_stddev",
     "scale_by_trust",
     "schedule_free",
+    "search_line",
+    "select",
     "shaped",
     "shrink",
     "slow_down",
+    "smooth",
+    "smooth_ahead",
     "table",
     "update",
     "view",

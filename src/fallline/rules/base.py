@@ -46,9 +46,20 @@ DECAY = Domain("the weight decay, the share of a weight that is taken off for a 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What a rule may ask for beyond the gradient, on the same batch and noise; a rule declares it in ``needs``."""
+    """What a rule may ask for beyond the gradient, on the same batch and noise; a rule declares it in ``needs``.
+
+    Args:
+        value: the loss at the parameters, 0-d.
+        grad_at: ``params → (gradient, loss)`` at other parameters.
+        fisher_vp: from a kind (exact, sampled, empirical) to the product of the Fisher matrix with a tree.
+        kron_factors: from such a kind to the Kronecker factors (A, G) of each layer, by the name of its weight:
+            F ≈ A ⊗ G, A [in + 1, in + 1] of its inputs with a 1 behind them, G [out, out] of its outputs' gradients.
+    """
 
     value: Tensor | None = None
+    grad_at: Callable[[Tree], tuple[Tree, Tensor]] | None = None
+    fisher_vp: Callable[[str], Callable[[Tree], Tree]] | None = None
+    kron_factors: Callable[[str], Mapping[str, tuple[Tensor, Tensor]]] | None = None
 
 
 @dataclass(frozen=True)

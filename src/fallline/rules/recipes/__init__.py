@@ -9,10 +9,14 @@ from .adamax import adamax
 from .adamw import adamw
 from .adopt import adopt
 from .amsgrad import amsgrad
+from .kfac import kfac
 from .lamb import lamb
+from .lbfgs import lbfgs
 from .lion import lion
 from .momentum import momentum
+from .muon import muon
 from .nadam import nadam
+from .natural_gradient import natural_gradient
 from .nesterov import nesterov
 from .prodigy import prodigy
 from .radam import radam
@@ -20,6 +24,8 @@ from .rmsprop import rmsprop
 from .schedule_free_adamw import schedule_free_adamw
 from .schedule_free_sgd import schedule_free_sgd
 from .sgd import sgd
+from .shampoo import shampoo
+from .soap import soap
 
 __all__ = [
     "adabelief",
@@ -31,10 +37,14 @@ __all__ = [
     "adamw",
     "adopt",
     "amsgrad",
+    "kfac",
     "lamb",
+    "lbfgs",
     "lion",
     "momentum",
+    "muon",
     "nadam",
+    "natural_gradient",
     "nesterov",
     "prodigy",
     "radam",
@@ -42,4 +52,6 @@ __all__ = [
     "schedule_free_adamw",
     "schedule_free_sgd",
     "sgd",
+    "shampoo",
+    "soap",
 ]

@@ -16,8 +16,9 @@ counted from 0. :func:`follow` does so for rules made of rules.
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ...errors import NotFound
@@ -41,19 +42,24 @@ def twin(kind: str) -> Callable[..., Iterator[Arrays]]:
     return found
 
 
-def follow(rule: Rule, weights: Arrays, gradients: Iterable[Arrays]) -> Iterator[Arrays]:
+def follow(
+    rule: Rule, weights: Arrays, gradients: Iterable[Arrays], oracles: Sequence[Any] = ()
+) -> Iterator[Arrays]:
     """The weights to evaluate after each step of a rule, by the twins of what it is made of.
 
-    In a chain, all but the last rule change gradients, and the last one trains.
+    In a chain, all but the last rule change gradients, and the last one trains. A twin that asks for more than
+    gradients takes ``oracles``, from the weights of a step to what is asked for.
     """
     if rule.kind == "chain":
         for child in rule.children[:-1]:
             gradients = twin(child.kind)(gradients, **_numbers(child))
-        return follow(rule.children[-1], weights, gradients)
+        return follow(rule.children[-1], weights, gradients, oracles)
     if rule.children:
-        path = itertools.chain([weights], follow(rule.children[0], weights, gradients))
+        path = itertools.chain([weights], follow(rule.children[0], weights, gradients, oracles))
         return twin(rule.kind)(path, **_numbers(rule))
-    return twin(rule.kind)(weights, gradients, **_numbers(rule))
+    own = twin(rule.kind)
+    asked = {"oracles": oracles} if "oracles" in inspect.signature(own).parameters else {}
+    return own(weights, gradients, **_numbers(rule), **asked)
 
 
 def _numbers(rule: Rule) -> dict[str, Any]:
