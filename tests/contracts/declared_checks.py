@@ -33,6 +33,13 @@ def _rotation(shape: torch.Size, random: torch.Generator) -> Act:
     return lambda t: (q @ t.flatten()).reshape(shape)
 
 
+def _turning(shape: torch.Size, random: torch.Generator) -> Act:
+    if len(shape) < 2 or not shape.numel():
+        return _same
+    q = torch.linalg.qr(torch.randn(shape[0], shape[0], generator=random, dtype=torch.float64)).Q
+    return lambda t: (q @ t.flatten(1)).reshape(shape)
+
+
 def _sign(shape: torch.Size, random: torch.Generator) -> Act:
     flips = torch.randint(0, 2, shape, generator=random).double() * 2 - 1
     return lambda t: t * flips
@@ -47,7 +54,8 @@ def _acts(name: str, shape: torch.Size, factor: float, random: torch.Generator) 
     """What an invariance does to weights, and to gradients, and then to steps."""
     if name in ("scale", "proportion"):
         return _same, lambda t: factor * t, (lambda t: factor * t) if name == "proportion" else _same
-    act = {"rotation": _rotation, "sign": _sign, "permutation": _permutation}[name](shape, random)
+    acts = {"rotation": _rotation, "turning": _turning, "sign": _sign, "permutation": _permutation}
+    act = acts[name](shape, random)
     return act, act, act
 
 
@@ -74,6 +82,8 @@ def check_invariances(kind: str) -> None:
     own = behavior(Rule(kind))
     if not own.named:
         return
+    if "kron_factors" in rules.needs(own.make()):
+        return  # its factors are the oracle's, which does not know what is done to the gradients
     assert own.invariances, f"{kind} declares no invariances={{…}}: say which hold, and under which numbers"
     for name, under in own.invariances.items():
         _holds(kind, name, under)

@@ -97,7 +97,8 @@ class Behavior:
         rounds: whether it rounds parameters of bfloat16 itself, and so must be given them as they are.
         invariances: what may be done to gradients and weights, by name, with the numbers under which steps follow:
             ``scale`` (c · g gives the same steps), ``proportion`` (c · g gives c times the steps), ``rotation``
-            (of each tensor's entries), ``sign`` (of any entries), ``permutation`` (of each tensor's entries).
+            (of each tensor's entries), ``sign`` (of any entries), ``permutation`` (of each tensor's entries),
+            ``turning`` (of the rows of each matrix, by an orthogonal matrix from the left).
         limits: what it becomes at the edge of its domains: a rule and its equal, as text.
         huge: what gradients of 1e30 do in float32: steps in "proportion" to them, "bounded" ones, later ones that
             are 0 ("stalls", as squares overflow), or ones that are not finite ("diverges").

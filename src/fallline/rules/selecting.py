@@ -14,6 +14,7 @@ from ..types import Info, Numbers, State, Tree
 from .asking import check_option
 from .base import RATE, Behavior, Draw, Oracle, Stage, init, passes, update, view
 from .compose import all_rules, child_state, joined_state
+from .routing import SPLITS
 from .scaling import descend
 from .spectra import is_matrix
 
@@ -145,3 +146,6 @@ specs.register(
     "select",
     Behavior(_select_init, _select_update, _select_passes, select, _select_sample, view=_select_view),
 )
+
+
+SPLITS["select"] = lambda rule, known: _groups(rule, {fact.name: fact for fact in known})  # type: ignore[misc]

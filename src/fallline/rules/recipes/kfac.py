@@ -11,7 +11,15 @@ from ..selecting import select
 from .adamw import adamw
 
 
-@recipe(search={"lr": (0.001, 1.0)}, lr=RATE, damping=DAMPING, decay=UNIT, beta=UNIT, adam_lr=RATE)
+@recipe(
+    search={"lr": (0.001, 1.0)},
+    lr=RATE,
+    damping=DAMPING,
+    decay=UNIT,
+    beta=UNIT,
+    adam_lr=RATE,
+    huge="diverges",
+)
 def kfac(
     lr: Number = 0.03,
     damping: Number = 0.03,

@@ -8,7 +8,12 @@ from ..quasi_newton import precondition_by_history, search_line
 from ..scaling import descend
 
 
-@recipe(search={"lr": (0.01, 1.0)}, lr=RATE)
+@recipe(
+    search={"lr": (0.01, 1.0)},
+    lr=RATE,
+    invariances={"sign": {}, "permutation": {}},
+    huge="bounded",
+)
 def lbfgs(lr: Number = 1.0, *, history: int = 10, search: str = "none", trials: int = 10) -> Rule:
     """Newton's method by memory: w ← w − t · H·g, H the inverse Hessian as the last steps show it.
 

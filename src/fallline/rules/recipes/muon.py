@@ -13,7 +13,7 @@ from .adamw import adamw
 
 @recipe(
     search={"lr": (0.0003, 0.3)}, lr=RATE, beta=UNIT, weight_decay=DECAY, adam_lr=RATE, adam_beta1=UNIT, adam_beta2=UNIT,
-    adam_eps=EPSILON,
+    adam_eps=EPSILON, invariances={"scale": {"adam_eps": 0.0}, "turning": {}}, huge="diverges",
 )  # fmt: skip
 def muon(
     lr: Number = 0.02,

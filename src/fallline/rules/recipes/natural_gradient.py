@@ -8,7 +8,7 @@ from ..making import recipe
 from ..scaling import descend
 
 
-@recipe(search={"lr": (0.01, 1.0)}, lr=RATE, damping=DAMPING)
+@recipe(search={"lr": (0.01, 1.0)}, lr=RATE, damping=DAMPING, invariances={"rotation": {}}, huge="diverges")
 def natural_gradient(
     lr: Number = 0.1, damping: Number = 1e-2, *, fisher: str = "exact", iterations: int = 10
 ) -> Rule:

@@ -9,7 +9,15 @@ from ..matrices import KEPT, RIDGE, scale_by_shampoo
 from ..scaling import descend
 
 
-@recipe(search={"lr": (0.001, 1.0)}, lr=RATE, beta=UNIT, decay=KEPT, damping=RIDGE)
+@recipe(
+    search={"lr": (0.001, 1.0)},
+    lr=RATE,
+    beta=UNIT,
+    decay=KEPT,
+    damping=RIDGE,
+    invariances={"turning": {}},
+    huge="diverges",
+)
 def shampoo(
     lr: Number = 0.1,
     beta: Number = 0.9,

@@ -10,7 +10,15 @@ from ..scaling import descend
 
 
 @recipe(
-    search={"lr": (0.0003, 0.3)}, lr=RATE, beta1=UNIT, beta2=UNIT, decay=UNIT, eps=EPSILON, weight_decay=DECAY
+    search={"lr": (0.0003, 0.3)},
+    lr=RATE,
+    beta1=UNIT,
+    beta2=UNIT,
+    decay=UNIT,
+    eps=EPSILON,
+    weight_decay=DECAY,
+    invariances={"turning": {}},
+    huge="bounded",
 )
 def soap(
     lr: Number = 3e-3,
