@@ -21,11 +21,16 @@ def kinds(family: Any) -> list[str]:
 
 
 def check(spec: Any, path: str, value: Any) -> None:
-    """Refuse what the number at a path of a value cannot be, where its kind says what it may be."""
+    """Refuse what the number at a path of a value cannot be, where its kind says what it may be.
+
+    A tensor passes: it is a number as data, inside of a program.
+    """
     child, _, rest = path.partition(".")
     if rest:
         check(spec.children[int(child)], rest, value)
-    elif domain := getattr(_behaviors.get((spec.family, spec.kind)), "domains", {}).get(path):
+        return
+    domain = getattr(_behaviors.get((spec.family, spec.kind)), "domains", {}).get(path)
+    if domain is not None and not hasattr(value, "dtype"):
         domain.check(spec.kind, path, value)
 
 
