@@ -20,6 +20,20 @@ def kinds(family: Any) -> list[str]:
     return sorted(kind for name, kind in _behaviors if name == family.family)
 
 
+def check(spec: Any, path: str, value: Any) -> None:
+    """Refuse what the number at a path of a value cannot be, where its kind says what it may be.
+
+    A tensor passes: it is a number as data, inside of a program.
+    """
+    child, _, rest = path.partition(".")
+    if rest:
+        check(spec.children[int(child)], rest, value)
+        return
+    domain = getattr(_behaviors.get((spec.family, spec.kind)), "domains", {}).get(path)
+    if domain is not None and not hasattr(value, "dtype"):
+        domain.check(spec.kind, path, value)
+
+
 def behavior(spec: Any) -> Any:
     """What is registered for a value's kind; a kind ``module:function`` is imported first."""
     key = (spec.family, spec.kind)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from .domains import Axis as Axis
@@ -23,6 +24,7 @@ from .domains import log_axis as log_axis
 from .domains import show
 from .errors import BadValue, NotFound, nearest
 from .registry import behavior as behavior
+from .registry import check
 from .registry import kinds as kinds
 from .registry import register as register
 
@@ -52,16 +54,8 @@ class Spec:
         for name, value in numbers.items():
             if name not in known:
                 raise NotFound(f"{self.kind} has no number {name!r}; {nearest(name, known)}")
-            self._check(name, value)
+            check(self, name, value)
         return self._replaced(numbers)
-
-    def _check(self, path: str, value: Any) -> None:
-        """Refuse what the number at a path cannot be, where its kind says what it may be."""
-        child, _, rest = path.partition(".")
-        if rest:
-            self.children[int(child)]._check(rest, value)
-        elif self.kind in kinds(type(self)) and path in (domains := behavior(self).domains):
-            domains[path].check(self.kind, path, value)
 
     def _replaced(self, numbers: Mapping[str, Any]) -> Any:
         own = {name: numbers.get(name, value) for name, value in self.numbers.items()}
@@ -94,29 +88,21 @@ class Loss(Spec):
         """With tensors, the loss of (prediction, target); with keywords alone, this loss with other settings."""
         return behavior(self).call(self, *given, **options)
 
-    def __add__(self, other: Loss) -> Loss:
+    def __add__(self, other: Any) -> Loss:
+        if type(other) is int and other == 0:  # where sum() begins
+            return self
         if not isinstance(other, Loss):
             raise BadValue(f"a loss adds to a loss, got {other!r}")
-        return Loss("sum", children=(*self._terms(), *other._terms()))
-
-    def __radd__(self, other: Any) -> Loss:
-        if isinstance(other, bool) or not isinstance(other, int) or other != 0:  # 0 is where sum() begins
-            raise BadValue(f"a loss adds to a loss, got {other!r}")
-        return self
+        terms = (one.children if one.kind == "sum" else (one,) for one in (self, other))
+        return Loss("sum", children=tuple(chain.from_iterable(terms)))
 
     def __mul__(self, weight: Number) -> Loss:
-        if isinstance(weight, (bool, str)) or not isinstance(weight, (int, float, Axis, Schedule)):
-            raise BadValue(f"a loss scales by a number, a schedule or an axis, got {weight!r}")
-        if isinstance(weight, (int, float)) and not math.isfinite(weight):
-            raise BadValue(
-                f"a loss scales by a finite number, got {weight!r}: to leave a loss out, do not add it"
-            )
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
+        if not number and not isinstance(weight, (Axis, Schedule)):
+            raise BadValue(f"a loss scales by a finite number, a schedule or an axis, got {weight!r}")
         return Loss("scaled", {"weight": weight}, children=(self,))
 
-    __rmul__ = __mul__
-
-    def _terms(self) -> tuple[Any, ...]:
-        return self.children if self.kind == "sum" else (self,)
+    __radd__, __rmul__ = __add__, __mul__
 
 
 Number: TypeAlias = "float | int | Schedule | Axis"

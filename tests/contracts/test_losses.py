@@ -244,7 +244,7 @@ def test_a_check_that_lets_through_what_cannot_be_computed_is_found():
 def test_numbers_that_are_not_checked_are_found():
     class Lenient(losses.base.Behavior):
         def call(self, loss, *given, **options):
-            return loss.replace(**options) if not given else super().call(loss, *given, **options)
+            return loss._replaced(options) if not given else super().call(loss, *given, **options)
 
     known = Lenient(lambda given, h: summed(given.prediction), frozenset(BOTH), "example", same)
     object.__setattr__(known, "domains", {"power": Domain("a factor", low=0.0)})

@@ -128,7 +128,7 @@ def test_only_losses_add(other):
 
 @pytest.mark.parametrize("weight", ["0.5", None, True, torch.ones(())])
 def test_only_numbers_scale(weight):
-    with pytest.raises(BadValue, match=r"^a loss scales by a number, a schedule or an axis, got"):
+    with pytest.raises(BadValue, match=r"^a loss scales by a finite number, a schedule or an axis, got"):
         _ = losses.mse * weight
 
 
