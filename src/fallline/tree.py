@@ -26,8 +26,13 @@ def norm(tree: Tree, order: float = 2.0) -> Tensor:
     """
     if not tree:
         return torch.zeros((), dtype=torch.float64)
-    parts = torch.stack([torch.linalg.vector_norm(t.reshape(-1).double(), order) for t in tree.values()])
+    parts = torch.stack([torch.linalg.vector_norm(_flat(t).double(), order) for t in tree.values()])
     return torch.linalg.vector_norm(parts, order)
+
+
+def _flat(t: Tensor) -> Tensor:
+    """All entries in their order; those that are shared out to several processes as they are."""
+    return t.reshape(-1) if type(t) in (Tensor, torch.nn.Parameter) else t
 
 
 def total(tree: Tree) -> Tensor:

@@ -81,6 +81,14 @@ def groups(problem):
     return [{"params": problem.params[:2], "lr": 0.02}, {"params": problem.params[2:]}]
 
 
+@pytest.fixture(autouse=True)
+def _double():
+    """Torch keeps the product of NAdam's momenta in the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def test_every_scheduler_of_torch_is_here():
     assert set(classes()) == set(ARGUMENTS) | set(NESTED)
 

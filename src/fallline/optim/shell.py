@@ -126,8 +126,7 @@ class Shell(torch.optim.Optimizer):
     def _asks_for_state(self) -> bool:
         """Whether this is no step of training, but one before the first, of rate 0 and along gradients of 0.
 
-        ``torch.distributed.checkpoint`` takes it to have the state made. As a real step it would age the moments,
-        and shrink the weights where a route hides the rates from it.
+        ``torch.distributed.checkpoint`` takes it to have the state made; as a step it would age moments and weights.
         """
         if self.steps or self.state or any(plain_number(g.get("lr", 0)) for g in self.param_groups):
             return False
