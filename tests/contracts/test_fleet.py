@@ -1,12 +1,13 @@
 """The law, for every rule that is registered, with every schedule, clip and wrapper.
 
-Each rule meets everything that can stand around it; task and dtype alternate. The whole product is slow, and stands
-at the end.
+Each rule is met alone and inside of one clip or wrapper, in turns; task and dtype alternate. The others are slow, and
+so is the whole product at the end.
 """
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,16 @@ from .fleet_checks import (
     tuned,
 )
 
-PAIRS = list(itertools.product(NAMED, structures()))
+AROUND = list(structures())
+PAIRS = list(itertools.product(NAMED, AROUND))
+
+
+def _marked(kind: str, around: str) -> Any:
+    turn = AROUND[1 + NAMED.index(kind) % (len(AROUND) - 1)]
+    return pytest.param(kind, around, marks=() if around in ("alone", turn) else pytest.mark.slow)
+
+
+MARKED = [_marked(*pair) for pair in PAIRS]
 
 
 def _rotated(kind: str, around: str) -> tuple[str, torch.dtype]:
@@ -40,7 +50,7 @@ def _rotated(kind: str, around: str) -> tuple[str, torch.dtype]:
     return list(MODELS)[i % 2], DTYPES[i // 2 % 2]
 
 
-@pytest.mark.parametrize(("kind", "around"), PAIRS)
+@pytest.mark.parametrize(("kind", "around"), MARKED)
 def test_a_run_is_bit_equal_in_any_fleet(kind: str, around: str):
     name, dtype = _rotated(kind, around)
     runs = members(kind, structures()[around], RUNS)
@@ -60,7 +70,7 @@ def test_the_place_in_a_block_changes_nothing(kind: str, batch: int):
     check_twins(task, Run(tuned(kind, 0.5), seed=2), batch=batch)
 
 
-@pytest.mark.parametrize(("kind", "around"), PAIRS)
+@pytest.mark.parametrize(("kind", "around"), MARKED)
 def test_batched_alone_and_in_a_plain_loop_a_run_is_the_same(kind: str, around: str):
     name = list(MODELS)[PAIRS.index((kind, around)) % 2]
     task, (make, loss) = tasks(torch.float64)[name], MODELS[name]
