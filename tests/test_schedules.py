@@ -102,7 +102,7 @@ between_steps = torch.linspace(0, 200, 997, dtype=torch.float64)
 
 
 def falls(rates):
-    return bool((rates.diff() <= 1e-15 * rates.abs().max()).all())
+    return len(rates) < 2 or bool((rates.diff() <= 1e-15 * rates.abs().max()).all())
 
 
 @settings(deadline=None, max_examples=50)

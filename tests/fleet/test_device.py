@@ -246,7 +246,7 @@ def test_a_tensor_made_in_the_model_is_made_on_its_device():
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d(3), nn.InstanceNorm1d(3, track_running_stats=True)])
-def test_norms_on_a_device_say_what_they_write(norm: nn.Module, monkeypatch: pytest.MonkeyPatch):
+def test_norms_on_a_device_say_what_they_write(norm: nn.Module):
     """cuDNN's batch norm changes running averages behind the back of what records it."""
     asked: list[bool] = []
 
@@ -256,10 +256,15 @@ def test_norms_on_a_device_say_what_they_write(norm: nn.Module, monkeypatch: pyt
                 asked.append(args[8])
             return func(*args, **(kwargs or {}))
 
-    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
     for where in ("cpu", "meta"):
         x, norm = torch.ones(2, 3, 4, device=where), norm.to(where)
-        with Seen(), device.made_on(torch.device(where)), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
+        flags = torch.backends.cudnn.flags(enabled=True)
+        with (
+            flags,
+            Seen(),
+            device.made_on(torch.device(where)),
+            rng.Noise(*torch.zeros(2, dtype=torch.int64)),
+        ):
             norm(x)
     assert asked == [True, False]
 

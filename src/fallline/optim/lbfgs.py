@@ -104,7 +104,7 @@ class LBFGS(Shell):
             )
             if calls.made >= group["max_eval"] or small:
                 break
-        self._keep(steps=torch.tensor(self.steps + 1))
+        self._keep(steps=self.steps + 1)
         self._show()
         return first
 

@@ -135,11 +135,15 @@ def template(
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
-    """A copy without the numbers of the parameters that are trained; their shapes and types stay."""
-    trained = {id(p): p for p in module.parameters() if p.requires_grad}
-    empty: dict[int, Any] = {key: nn.Parameter(p.detach().to("meta")) for key, p in trained.items()}
+    """A copy without the numbers of the parameters that are trained; their shapes and types stay.
+
+    Frozen parameters are the same ones.
+    """
+    instead: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach().to("meta")) if p.requires_grad else p for p in module.parameters()
+    }
     try:
-        return copy.deepcopy(module, empty)
+        return copy.deepcopy(module, instead)
     except Exception:  # it holds what cannot be copied
         return module
 
