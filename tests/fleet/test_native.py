@@ -19,7 +19,8 @@ from fallline.errors import BadTask
 from fallline.fleet import native
 from fallline.fleet.native import library
 from fallline.fleet.programs import Program
-from fallline.fleet.recording import Unrecordable, record
+from fallline.native import compiling
+from fallline.native.recording import Unrecordable, record
 
 from .cases import check_same, regression
 from .models import BATCHED, RANDOM, task_of
@@ -257,20 +258,18 @@ def test_a_run_that_dies_is_frozen_in_c_as_it_is_traced():
 
 
 def test_programs_are_kept_for_the_next_process(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
-    from fallline.fleet.native import library
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library._folder.cache_clear()
-    library._loaded.cache_clear()
+    compiling.folder.cache_clear()
+    compiling.loaded.cache_clear()
     source = native.write(record(lambda x: [x * 3.25], [torch.ones(4)], native.table()), [True])
     assert native.Library(source).bind(2)(torch.ones(2, 4))[0].tolist() == [[3.25] * 4] * 2
     (kept,) = (tmp_path / "fallline").glob("*.so")
     assert kept.parent.stat().st_mode & 0o777 == 0o700
-    library._loaded.cache_clear()
-    monkeypatch.setattr(library.subprocess, "run", None)
-    assert isinstance(library._loaded(source.text), ctypes._CFuncPtr)
-    library._folder.cache_clear()
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()
+    monkeypatch.setattr(compiling.subprocess, "run", None)
+    assert isinstance(compiling.loaded(source.text, library.FLAGS, library.HERE), ctypes.CDLL)
+    compiling.folder.cache_clear()
+    compiling.loaded.cache_clear()
 
 
 def _added_inside(x: Tensor) -> Tensor:
@@ -320,15 +319,15 @@ def test_what_c_would_compute_otherwise_or_not_at_all_is_traced(name: str):
 
 
 def test_a_library_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
     x = normal(3, 5, dtype=torch.float64)
-    monkeypatch.setattr(library, "_fingerprint", lambda text: "kept")
+    monkeypatch.setattr(compiling, "fingerprint", lambda *_: "kept")
     (tmp_path / "kept.so").write_bytes(b"")
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()
     first = Program(lambda x: x.sin() + 7, (0,), "compiled")
     torch.testing.assert_close(first(x[None])[0], x.sin() + 7)
     assert "library that can be loaded" in first.note
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()
     again = Program(lambda x: x.sin() + 7, (0,), "compiled")
     torch.testing.assert_close(again(x[None])[0], x.sin() + 7)
     assert not again.note

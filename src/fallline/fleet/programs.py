@@ -20,8 +20,8 @@ from torch.func import vmap
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from ..native.recording import Recording, Unrecordable, record
 from . import native, steady
-from .recording import Recording, Unrecordable, record
 
 aten = torch.ops.aten
 Executor: TypeAlias = Literal["traced", "compiled", "alone"]

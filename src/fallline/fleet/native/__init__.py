@@ -4,8 +4,10 @@ A run's variables and intermediate results stay in the processor's nearest cache
 to the last, and nothing of a run's digits can depend on its neighbors, since each run is computed by itself.
 """
 
-from .library import Library, compiler
+from ...native.compiling import compiler
+from ...native.pointwise import Unwritable
+from .library import Library
 from .rewrites import table
-from .source import Unwritable, write
+from .source import write
 
 __all__ = ["Library", "Unwritable", "compiler", "table", "write"]

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ...errors import BadTask
-from .source import Source, Unwritable
+from ...native.compiling import loaded
+from .source import Source
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 HERE = Path(__file__).parent
@@ -26,7 +21,8 @@ class Library:
     """A source, compiled and loaded."""
 
     def __init__(self, source: Source) -> None:
-        self.source, self._run = source, _loaded(source.text)
+        self.source, self._run = source, loaded(source.text, FLAGS, HERE).run
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p]
 
     def bind(self, runs: int) -> Callable[..., list[Tensor]]:
         """The function for a block of as many runs, from tensors to tensors."""
@@ -48,79 +44,3 @@ class Library:
 
         call.scratch = scratch  # type: ignore[attr-defined]  # lives as long as the function
         return call
-
-
-@functools.cache
-def compiler() -> str | None:
-    """The machine's C compiler; none where there is none that this package can use."""
-    found = (shutil.which(name) for name in ("gcc", "clang", "cc"))
-    return next((path for path in found if path), None) if os.name == "posix" else None
-
-
-@functools.cache
-def _loaded(text: str) -> Callable[..., int]:
-    kept = _folder() / f"{_fingerprint(text)}.so"
-    if not kept.exists():
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            source, made = Path(folder) / "program.c", Path(folder) / "program.so"
-            source.write_text(text)
-            command = [
-                str(compiler()),
-                *FLAGS,
-                "-shared",
-                "-fPIC",
-                f"-I{HERE}",
-                str(source),
-                "-o",
-                str(made),
-                "-lm",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Unwritable(f"compiler here that takes it: {done.stderr[:500]}")
-            os.replace(made, kept)
-    try:
-        run = ctypes.CDLL(str(kept)).run
-    except OSError as error:  # cut off by a full disk, or where nothing may be executed
-        kept.unlink(missing_ok=True)
-        raise Unwritable(f"library that can be loaded: {error}") from error
-    run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p], ctypes.c_int
-    found: Callable[..., int] = run
-    return found
-
-
-@functools.cache
-def _folder() -> Path:
-    """Where compiled programs are kept: this user's alone; for this process only, where that cannot be had."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fallline"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (
-            folder.stat().st_uid == os.getuid()
-            and not folder.stat().st_mode & 0o022
-            and os.access(folder, os.W_OK)
-        ):
-            return folder
-    except (OSError, RuntimeError):
-        pass
-    return Path(tempfile.mkdtemp(prefix="fallline-"))
-
-
-def _fingerprint(text: str) -> str:
-    """What a compiled program depends on: its text, the kernels, the compiler and the processor."""
-    parts = [text, *FLAGS, *((HERE / name).read_text() for name in ("prelude.h", "kernels.h")), *_machine()]
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-
-
-@functools.cache
-def _machine() -> tuple[str, ...]:
-    version = subprocess.run(
-        [str(compiler()), "--version"], capture_output=True, text=True, check=False
-    ).stdout
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = [repr(os.uname())]
-    return version, *sorted(
-        {line for line in lines if line.startswith(("model name", "flags", "Features", "posix"))}
-    )
