@@ -30,6 +30,7 @@ class Optimizer(Shell):
             ``fl.route`` matches the names; without names, parameters are called "0", "1", ….
         rule: the rule; its numbers may be schedules.
         maximize: whether to climb instead of descend.
+        fused: ``False`` keeps the step from being taken in one pass; where it can be is said in ``note``.
 
     >>> import torch
     >>> from fallline import rules
@@ -42,12 +43,14 @@ class Optimizer(Shell):
     (0.01, 1.732)
     """
 
-    def __init__(self, params: Any, rule: Rule, *, maximize: bool = False) -> None:
+    def __init__(
+        self, params: Any, rule: Rule, *, maximize: bool = False, fused: bool | None = None
+    ) -> None:
         _check_rule(rule)
         keys = keys_of(rule)
         numbers = dict(specs.flatten(rule))
         given = {key: numbers[path] for key, path in keys.items()}
-        super().__init__(params, {**given, "maximize": maximize}, Whole(rule, keys))
+        super().__init__(params, {**given, "maximize": maximize}, Whole(rule, keys, fused is not False))
         rules.check_names(rule, [name for named in self._named() for name in named])
 
     @property
@@ -65,10 +68,12 @@ class Whole:
     Args:
         rule: the rule.
         keys: the path of each number, by its key in a parameter group.
+        fused: whether a step may be taken in one pass.
     """
 
     rule: Rule
     keys: Mapping[str, str]
+    fused: bool = True
 
     def check(self, group: Group) -> None:
         """Refuse a number outside of its domain."""
@@ -89,7 +94,7 @@ class Whole:
             else:
                 h[path] = values[0]
         uphill = frozenset(n for g, mine in zip(groups, named, strict=True) if g["maximize"] for n in mine)
-        return [Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill)]
+        return [Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill, self.fused)]
 
 
 def plain_number(value: Any) -> Any:

@@ -20,12 +20,14 @@ class Part:
         rule, h: the rule and its numbers by path.
         params: the parameters by name.
         uphill: the names of those whose objective is maximized.
+        fused: whether the step may be taken in one pass.
     """
 
     rule: Rule
     h: Mapping[str, Any]
     params: Tree
     uphill: frozenset[str]
+    fused: bool = True
 
 
 class Plan(Protocol):

@@ -15,6 +15,8 @@ from .. import rules, specs
 from ..errors import BadRule, BadValue
 from ..specs import Schedule
 from ..types import Info, State, Tree
+from .clip_grad import check
+from .fused import Runner, total_norm
 from .plan import Group, Part, Plan
 from .saving import paired, refuse_foreign
 
@@ -39,7 +41,7 @@ class Shell(torch.optim.Optimizer):
         self._schedules: list[dict[str, Schedule]] = []
         self._shown: list[dict[str, float]] = []
         self._complete: dict[str, str] = {}
-        self._evaluating = False
+        self._evaluating, self._runner = False, Runner()
         self.info: Info = {}
         fixed = {key: value.at(0) if isinstance(value, Schedule) else value for key, value in numbers.items()}
         super().__init__(params, fixed)
@@ -90,6 +92,11 @@ class Shell(torch.optim.Optimizer):
         return int(self._common["steps"])
 
     @property
+    def note(self) -> str:
+        """How the last steps were taken: in one pass in C, or with torch's operations and why."""
+        return "; ".join(dict.fromkeys(self._runner.notes.values()))
+
+    @property
     def _common(self) -> dict[str, Any]:
         """What belongs to all parameters together: the number of steps, and what the rule keeps for the tree."""
         state: dict[Any, Any] = self.state
@@ -103,11 +110,21 @@ class Shell(torch.optim.Optimizer):
     # --- a step ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
         """Take one step with the gradients that are there; a parameter without one stays as it is.
 
         Args:
             closure: computes the gradients anew and returns the loss, which is returned.
+            max_norm: clip by the norm of all gradients together first, g ← g · min(1, max_norm / (‖g‖ + 1e-6)), in
+                the same pass: ``p.grad`` stays as it is, and ‖g‖ stands in ``info["norm"]``.
+
+        >>> from fallline import optim
+        >>> w = torch.nn.Parameter(torch.zeros(2))
+        >>> w.grad = torch.tensor([3.0, 4.0])
+        >>> optimizer = optim.SGD([w], lr=1.0)
+        >>> optimizer.step(max_norm=1.0)
+        >>> w.detach(), optimizer.info["norm"].item()
+        (tensor([-0.6000, -0.8000]), 5.0)
         """
         if self._evaluating:
             raise BadRule("step() inside evaluating(): the parameters are not those that are trained")
@@ -117,19 +134,38 @@ class Shell(torch.optim.Optimizer):
                 loss = closure()
         self._refuse_two_hands()
         self.info = {}
-        for part in self._plan.parts(self.param_groups, self._named()):
-            self._advance(part)
+        parts = self._plan.parts(self.param_groups, self._named())
+        scale = 1.0 if max_norm is None else self._clipped(parts, max_norm)
+        for part in parts:
+            self._advance(part, scale)
         self._keep(steps=torch.tensor(self.steps + 1))
         self._show()
         return loss
 
-    def _advance(self, part: Part) -> None:
-        """Advance one part: the place where a fused form of its rule steps in."""
+    def _clipped(self, parts: list[Part], max_norm: float) -> Any:
+        """What all gradients are multiplied by, so that their norm is at most ``max_norm``."""
+        check("step", "max_norm", max_norm)
+        grads = [p.grad for part in parts for p in part.params.values() if p.grad is not None]
+        norm = total_norm(grads, all(part.fused for part in parts))
+        self.info["norm"] = torch.as_tensor(norm, dtype=torch.float64)
+        share = float(max_norm) / (norm + 1e-6)
+        if isinstance(share, Tensor):
+            return share.clamp(max=1.0)
+        return 1.0 if share > 1 else share  # NaN stays
+
+    def _advance(self, part: Part, scale: Any) -> None:
+        """Advance one part, in one pass where that can be done."""
         live = {name: p for name, p in part.params.items() if p.grad is not None}
         if not live:
             return
-        direction = {name: _gradient(name, p, maximize=name in part.uphill) for name, p in live.items()}
+        for name, p in live.items():
+            _check_gradient(name, p)
         self._fill(part, live)
+        told = self._runner.advance(part, live, self.state, scale)
+        if told is not None:
+            self.info.update(told)
+            return
+        direction = {name: _gradient(p, name in part.uphill, scale) for name, p in live.items()}
         state = self._state_of(live)
         step, after, info = rules.update(part.rule, direction, state, part.params, part.h)
         for name, p in live.items():
@@ -238,11 +274,11 @@ class Shell(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._complete, self._evaluating, self.info = {}, False, {}
+        self._complete, self._evaluating, self.info, self._runner = {}, False, {}, Runner()
         self._show()
 
 
-def _gradient(name: str, p: Tensor, *, maximize: bool) -> Tensor:
+def _check_gradient(name: str, p: Tensor) -> None:
     g = p.grad
     assert g is not None
     if g.layout != torch.strided:
@@ -252,6 +288,13 @@ def _gradient(name: str, p: Tensor, *, maximize: bool) -> Tensor:
         )
     if g.is_complex():
         raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
+
+
+def _gradient(p: Tensor, maximize: bool, scale: Any) -> Tensor:
+    g = p.grad
+    assert g is not None
+    if isinstance(scale, Tensor) or scale != 1.0:
+        g = g * (scale.to(g.device) if isinstance(scale, Tensor) else scale)
     return -g if maximize else g
 
 

@@ -79,6 +79,7 @@ class Behavior:
         needs: what it asks of the oracle, its parts left out.
         named: whether it is an optimizer by name, with a slow twin in ``reference``.
         search: the numbers to tune when nothing else is said, and the range (low, high) to start from.
+        sums: how many sums over all entries of all parameters it takes itself, where it sees them as one long vector.
         elementwise: whether each entry is treated alone, apart from what its parts do.
         discontinuous: whether a small change of the gradient can change the step by much, apart from its parts.
     """
@@ -94,6 +95,7 @@ class Behavior:
     needs: frozenset[str] = frozenset()
     named: bool = False
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    sums: int = 0
     elementwise: bool = True
     discontinuous: bool = False
 

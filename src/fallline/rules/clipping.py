@@ -19,7 +19,7 @@ LIMIT = Domain(
 )
 
 
-@whole_tree(max_norm=BOUND)
+@whole_tree(sums=1, max_norm=BOUND)
 def clip_norm(tree: Tree, s: Any, params: Tree, h: Any) -> tuple[Tree, dict[str, Tensor], Info]:
     """Shrink the whole gradient when its norm is above a bound: g · min(1, max_norm / ‖g‖).
 

@@ -104,12 +104,19 @@ def whole_tree(
     takes: tuple[Stage, ...] = EITHER,
     gives: Stage | None = None,
     state: Mapping[str, Callable[[Tree, Any], Tensor]] | None = None,
+    sums: int = 0,
     discontinuous: bool = False,
     **domains: Domain,
 ) -> Callable[[Whole], Callable[..., Rule]]:
     """Make a rule from ``update_all(tree, s, params, h) → (tree, s, info)``, written for all parameters together.
 
     The whole tree means all parameter groups of an optimizer; inside :func:`route`, it means the rule's part.
+
+    Args:
+        takes, gives, discontinuous, **domains: as in :func:`per_tensor`.
+        state: how each state tensor of the tree starts, as a function of all parameters and ``h``.
+        sums: how many sums (or norms) it takes over all entries, where beside them it treats each entry alone:
+            cutting a tensor in two then changes nothing, and an optimizer can take the step in one pass.
     """
     starts = dict(state or {})
 
@@ -130,7 +137,9 @@ def whole_tree(
             after = {key: value.to(state.tree[key].dtype) for key, value in kept.items()}
             return out, State({name: {} for name in direction}, after), info
 
-        known = functools.partial(Behavior, begin, step, elementwise=False, discontinuous=discontinuous)
+        known = functools.partial(
+            Behavior, begin, step, sums=sums, elementwise=False, discontinuous=discontinuous
+        )
         return _primitive(update_all, domains, takes, gives, known)
 
     return decorate
