@@ -158,14 +158,12 @@ class Shell(torch.optim.Optimizer):
         live = {name: p for name, p in part.params.items() if p.grad is not None}
         if not live:
             return
-        for name, p in live.items():
-            _check_gradient(name, p)
         self._fill(part, live)
         told = self._runner.advance(part, live, self.state, scale)
         if told is not None:
             self.info.update(told)
             return
-        direction = {name: _gradient(p, name in part.uphill, scale) for name, p in live.items()}
+        direction = {name: _gradient(name, p, name in part.uphill, scale) for name, p in live.items()}
         state = self._state_of(live)
         step, after, info = rules.update(part.rule, direction, state, part.params, part.h)
         for name, p in live.items():
@@ -278,7 +276,7 @@ class Shell(torch.optim.Optimizer):
         self._show()
 
 
-def _check_gradient(name: str, p: Tensor) -> None:
+def _gradient(name: str, p: Tensor, uphill: bool, scale: Any) -> Tensor:
     g = p.grad
     assert g is not None
     if g.layout != torch.strided:
@@ -288,14 +286,9 @@ def _check_gradient(name: str, p: Tensor) -> None:
         )
     if g.is_complex():
         raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
-
-
-def _gradient(p: Tensor, maximize: bool, scale: Any) -> Tensor:
-    g = p.grad
-    assert g is not None
     if isinstance(scale, Tensor) or scale != 1.0:
         g = g * (scale.to(g.device) if isinstance(scale, Tensor) else scale)
-    return -g if maximize else g
+    return -g if uphill else g
 
 
 def _apart(kept: Tensor, p: Tensor) -> Tensor:

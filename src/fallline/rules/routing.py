@@ -64,6 +64,22 @@ def _matched(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[tuple[s
     return tuple(found)
 
 
+def branches(rule: Rule, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Which part of each :func:`route` inside a rule each parameter goes to; equal for all where there is none."""
+    if rule.kind == "route":
+        parts = zip(rule.children, parts_of(rule, names), strict=True)
+        return {
+            name: (i, *inner)
+            for i, (child, mine) in enumerate(parts)
+            for name, inner in branches(child, mine).items()
+        }
+    found: dict[str, tuple[int, ...]] = {name: () for name in names}
+    for part in behavior(rule).parts(rule):
+        for name, inner in branches(part, tuple(found)).items():
+            found[name] += inner
+    return found
+
+
 def check_names(rule: Rule, names: Iterable[str]) -> None:
     """Refuse a rule with a :func:`route` that does not fit the names of the parameters."""
     if rule.kind == "route":

@@ -15,8 +15,8 @@ typedef struct {
   void *const *at;       /* for each tensor, where its gradient, itself and its state are */
   const double *numbers; /* for each tensor, its numbers at this step */
   double *kept;          /* for each tensor, numbers on the way */
-  double *sums;          /* of each stage but the last */
-  double *blocks;        /* for the sum of each block */
+  const double *sums;    /* of each stage that is over, over the entries of this job and of others beside it */
+  double *blocks;        /* for the sum of each block; none in the last stage */
 } Job;
 
 typedef double (*Pass)(const Job *, long tensor, long from, long to);
@@ -80,8 +80,8 @@ static void *work(void *given) {
   }
 }
 
-static void sweep_all(const Job *job, Pass pass, double *total, int backward, int threads) {
-  Sweep sweep = {job, pass, total ? job->blocks : NULL, 0, 0, backward};
+static double sweep_all(const Job *job, Pass pass, int backward, int threads) {
+  Sweep sweep = {job, pass, job->blocks, 0, 0, backward};
   for (long i = 0; i < job->count; i++) sweep.blocks += blocks_of(job->sizes[i]);
   if (threads > 64) threads = 64;
   if (threads > sweep.blocks) threads = (int)sweep.blocks;
@@ -90,16 +90,13 @@ static void sweep_all(const Job *job, Pass pass, double *total, int backward, in
   while (started < threads - 1 && !pthread_create(&helpers[started], NULL, work, &sweep)) started++;
   work(&sweep);
   while (started) pthread_join(helpers[--started], NULL);
-  if (total) {
-    *total = 0;
-    for (long i = 0; i < sweep.blocks; i++) *total += sweep.sums[i];
-  }
+  double total = 0;
+  if (sweep.sums)
+    for (long i = 0; i < sweep.blocks; i++) total += sweep.sums[i];
+  return total;
 }
 
-static void run_stages(const Job *job, const Numbers *numbers, const Pass *passes, int stages, int threads) {
-  for (int k = 0; k < stages; k++) {
-    for (long i = 0; i < job->count; i++) numbers[k](job, i);
-    double *total = k < stages - 1 ? job->sums + k : NULL;
-    if (passes[k]) sweep_all(job, passes[k], total, k % 2, threads);
-  }
+static double run_stage(const Job *job, Numbers numbers, Pass pass, int stage, int threads) {
+  for (long i = 0; i < job->count; i++) numbers(job, i);
+  return pass ? sweep_all(job, pass, stage % 2, threads) : 0;
 }

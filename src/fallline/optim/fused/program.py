@@ -49,7 +49,7 @@ class Program:
             gradient), and what is told.
         places: examples of the tensors.
         numbers: how many numbers follow.
-        told: the names of what is told.
+        told: the names of what is told, which running the function may add to.
     """
 
     def __init__(
@@ -58,54 +58,94 @@ class Program:
         example = [torch.ones((), dtype=torch.float64) for _ in range(numbers)]
         recording = record(function, [*places, *example])
         self.source: Source = write(recording, SIZE, len(places), len(told))
-        self.told, self.numbers = list(told), numbers
-        self._run = loaded(self.source.text, FLAGS, HERE).run
-        self._run.argtypes, self._run.restype = [ctypes.c_void_p, ctypes.c_int], None
-
-    def run(self, rows: Sequence[Sequence[Tensor]], numbers: Sequence[Sequence[float]]) -> dict[str, float]:
-        """Change parameters and states in place, and give what is told.
-
-        Args:
-            rows: for each parameter its gradient, itself and its state.
-            numbers: for each parameter its numbers.
-        """
-        places = array("Q", [t.data_ptr() for row in rows for t in row])
-        sizes = array("q", [row[0].numel() for row in rows])
-        kept = array("d", bytes(8 * max(1, self.source.kept * len(sizes))))
-        sums = array("d", bytes(8 * (self.source.sums + 1)))
-        blocks = array("d", bytes(8 * sum(-(-n // BLOCK) for n in sizes)) if self.source.sums else b"")
-        given = (sizes, places, array("d", [x for row in numbers for x in row]), kept, sums, blocks)
-        job = array("Q", [len(sizes), *(held.buffer_info()[0] for held in given)])
-        threads = min(torch.get_num_threads(), 1 + sum(sizes) // ALONE)
-        self._run(job.buffer_info()[0], threads)
-        return {name: kept[i] for name, i in zip(self.told, self.source.told, strict=True)}
+        self.told = list(told)
+        self.function = loaded(self.source.text, FLAGS, HERE).run
+        self.function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+        self.function.restype = ctypes.c_double
 
 
-def of_rule(rule: Rule, h: Numbers, kept: Kept) -> Program:
+class Call:
+    """A program with what it works on.
+
+    Args:
+        program: the program.
+        sizes: how many entries each parameter has.
+        places: for each parameter the addresses of its gradient, of itself and of its state.
+        numbers: for each parameter its numbers.
+    """
+
+    def __init__(self, program: Program, sizes: list[int], places: list[int], numbers: array[float]) -> None:
+        self.program, self.count, self.entries = program, len(sizes), sum(sizes)
+        kept = array("d", bytes(8 * max(1, program.source.kept * len(sizes))))
+        self.sums = array("d", bytes(8 * (program.source.sums + 1)))
+        blocks = array("d", bytes(8 * sum(-(-n // BLOCK) for n in sizes)) if program.source.sums else b"")
+        self.kept, self.blocks = kept, blocks
+        self.given = (array("q", sizes), array("Q", places), numbers, kept, self.sums, blocks)
+
+    def run(self, stage: int) -> float:
+        """Carry out a stage, and give its sum over all entries."""
+        places = [held.buffer_info()[0] for held in self.given]
+        if stage == self.program.source.sums:
+            places[-1] = 0
+        job = array("Q", [self.count, *places])
+        threads = min(torch.get_num_threads(), 1 + self.entries // ALONE)
+        return float(self.program.function(job.buffer_info()[0], stage, threads))
+
+    def told(self) -> dict[str, float]:
+        """What there is to tell after the last stage."""
+        return {n: self.kept[i] for n, i in zip(self.program.told, self.program.source.told, strict=True)}
+
+
+def run(calls: Sequence[Call]) -> dict[str, float]:
+    """Change parameters and states in place, and give what is told; sums are taken over all calls together."""
+    for stage in range(calls[0].program.source.sums + 1):
+        total = sum(call.run(stage) for call in calls)
+        for call in calls:
+            call.sums[stage] = total
+    return calls[0].told()
+
+
+@dataclass(frozen=True)
+class Like:
+    """Parameters that one program steps: they have the same types, and go the same way through the rule.
+
+    Args:
+        kept: their types.
+        mine: the names of some.
+        names: the names of all parameters that the rule sees.
+    """
+
+    kept: Kept
+    mine: tuple[str, ...] = ("0", "1", "2", "3")
+    names: tuple[str, ...] = ("0", "1", "2", "3")
+
+
+def of_rule(rule: Rule, h: Numbers, like: Like) -> Program:
     """The program of a rule: its last number is what the gradient is multiplied by.
 
     Raises:
         Unwritable: where the rule does more than a loop over entries can.
     """
-    paths, keys, told = list(h), [key for key, _ in kept.state], []
+    name, types = like.mine[0], dict(like.kept.state)
+    paths, keys, told = list(h), list(types), []
+    vector = torch.ones(SIZE, dtype=like.kept.own)
+    others = dict.fromkeys(like.names, vector)
 
     def function(g: Tensor, p: Tensor, *rest: Tensor) -> list[Tensor]:
         held, numbers = dict(zip(keys, rest, strict=False)), dict(zip(paths, rest[len(keys) :], strict=False))
-        state = State({"0": held}, {})
-        step, after, info = rules.update(rule, {"0": g * rest[-1]}, state, {"0": p}, numbers)
+        state = State({name: held}, {})
+        step, after, info = rules.update(rule, {name: g * rest[-1]}, state, {**others, name: p}, numbers)
         told[:] = info
-        return [p + step["0"], *(after.params["0"][key] for key in keys), *info.values()]
+        return [p + step[name], *(after.params[name][key] for key in keys), *info.values()]
 
-    vector = torch.ones(SIZE, dtype=kept.own)
-    start = rules.init(rule, {"0": vector}, _first(h))
-    if start.tree or sorted(start.params["0"]) != sorted(keys):
+    start = rules.init(rule, others, _first(h))
+    if start.tree or set(start.params[name]) != set(keys):
         raise Unwritable("state of the whole tree in a loop over entries")
-    types = dict(kept.state)
-    places = [vector.to(kept.grad), vector, *(start.params["0"][key].to(types[key]) for key in keys)]
+    places = [vector.to(like.kept.grad), vector, *(start.params[name][key].to(types[key]) for key in keys)]
     places = [t.clone() for t in places]  # each a tensor of its own
-    numbers = [torch.ones((), dtype=torch.float64)] * (len(paths) + 1)
-    function(*places, *numbers)  # what is told is known only by running it
-    program = Program(function, places, len(numbers), told)
+    numbers = len(paths) + 1
+    function(*places, *[torch.ones((), dtype=torch.float64)] * numbers)  # what is told is known by running it
+    program = Program(function, places, numbers, told)
     if program.source.sums != _sums(rule):
         raise Unwritable("sum over a single tensor in a loop over all")
     return program
@@ -121,29 +161,37 @@ def _first(h: Numbers) -> dict[str, Any]:
     return {path: next(iter(v.values.values())) if isinstance(v, PerParameter) else v for path, v in h.items()}
 
 
-def prove(program: Program, rule: Rule, h: Numbers, kept: Kept) -> bool:
+def prove(program: Program, rule: Rule, h: Numbers, like: Like) -> bool:
     """Whether a program does what its rule does, on three steps with tensors of several shapes.
 
     This also finds what no recording of one vector shows: a rule that treats matrices in another way.
     """
-    h, random = _first(h), torch.Generator().manual_seed(0)
+    turns = 1 if len(like.mine) >= len(SHAPES) else len(SHAPES)
+    return all(_agree(program, rule, _first(h), like, turn) for turn in range(turns))
+
+
+def _agree(program: Program, rule: Rule, h: Numbers, like: Like, turn: int) -> bool:
+    kept, random, types = like.kept, torch.Generator().manual_seed(turn), dict(like.kept.state)
+    shapes = dict(zip(like.mine, SHAPES[turn:] + SHAPES[:turn], strict=False))
 
     def normal(dtype: torch.dtype) -> Tree:
-        return {str(i): torch.randn(s, generator=random).to(dtype) for i, s in enumerate(SHAPES)}
+        return {name: torch.randn(shape, generator=random).to(dtype) for name, shape in shapes.items()}
 
     slow = normal(kept.own)
+    others = {name: torch.ones(1, dtype=kept.own) for name in like.names}
     fast = {name: p.clone() for name, p in slow.items()}
-    types, start = dict(kept.state), rules.init(rule, slow, h)
-    held = {n: {k: t.to(types[k]) for k, t in own.items()} for n, own in start.params.items()}
+    start = rules.init(rule, {**others, **slow}, h).params
+    held = {n: {k: t.to(types[k]) for k, t in start[n].items()} for n in slow}
     own = {n: {k: t.clone() for k, t in s.items()} for n, s in held.items()}
+    numbers = array("d", [*map(float, h.values()), 1.0]) * len(slow)
     for _ in range(3):
         grads = normal(kept.grad)
-        step, after, info = rules.update(rule, grads, State(held, {}), slow, h)
+        step, after, info = rules.update(rule, grads, State(held, {}), {**others, **slow}, h)
         slow, held = {n: p + step[n] for n, p in slow.items()}, after.params
-        rows = [(grads[n], fast[n], *(own[n][k] for k in types)) for n in slow]
-        told = program.run(rows, [[*map(float, h.values()), 1.0]] * len(rows))
+        places = [t.data_ptr() for n in slow for t in (grads[n], fast[n], *(own[n][k] for k in types))]
+        told = run([Call(program, [p.numel() for p in slow.values()], places, numbers)])
         pairs = [(fast[n], slow[n]) for n in slow] + [(own[n][k], held[n][k]) for n in slow for k in types]
-        pairs += [(torch.as_tensor(told[k]), torch.as_tensor(v)) for k, v in info.items()]
+        pairs += [(torch.tensor(told[key], dtype=torch.float64), value) for key, value in info.items()]
         if not all(_close(a, b, kept) for a, b in pairs):
             return False
     return True
@@ -155,8 +203,3 @@ def _close(fast: Tensor, slow: Tensor, kept: Kept) -> bool:
     size = slow.double().abs().amax() if slow.numel() else 0.0
     near = torch.isclose(fast.double(), slow.double(), 64 * coarsest, float(64 * coarsest * size), equal_nan=True)
     return bool(near.all())
-
-
-def told(info: dict[str, float]) -> Info:
-    """What is told, as a rule tells it."""
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in info.items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import warnings
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,10 @@ from ...native.compiling import compiler
 from ...native.pointwise import Unwritable
 from ...native.recording import Unrecordable
 from ...rules.base import PerParameter
+from ...rules.routing import branches
 from ...types import Info, State, Tree
 from ..plan import Part
-from .program import SIZE, Kept, Program, of_rule, prove, told
+from .program import SIZE, Call, Kept, Like, Program, of_rule, prove, run
 
 ONE_PASS = "one pass in C"
 TYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -28,17 +29,37 @@ TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Seen:
-    """A parameter whose state has been looked at: where its parts are, and of which types."""
+    """A parameter that has been looked at: its state, and where in memory all of it is.
+
+    Args:
+        own: the parameter.
+        kept: its types.
+        held: its state by key.
+        places: the addresses of itself and of its state.
+        size: its number of entries.
+    """
 
     own: Tensor
-    held: tuple[tuple[str, Tensor], ...]
     kept: Kept
+    held: tuple[tuple[str, Tensor], ...]
+    places: tuple[int, ...]
+    size: int
 
     def still(self, p: Tensor, state: Mapping[str, Tensor]) -> bool:
         """Whether nothing has been put in the place of what was looked at."""
-        if self.own is not p or p.dtype is not self.kept.own or len(state) != len(self.held):
+        if self.own is not p or p.data_ptr() != self.places[0] or not p.is_contiguous():
             return False
-        return all(state.get(key) is t for key, t in self.held)
+        if p.dtype is not self.kept.own or len(state) != len(self.held):
+            return False
+        for (key, t), place in zip(self.held, self.places[1:], strict=True):
+            if state.get(key) is not t or t.data_ptr() != place:
+                return False
+        return True
+
+
+Way = tuple[int, ...]
+Work = dict[tuple[Kept, Way], tuple[list[str], list[int], list[int]]]
+"""By types, and by the way through the rule: names, sizes and addresses."""
 
 
 class Runner:
@@ -48,6 +69,8 @@ class Runner:
         self.notes: dict[str, str] = {}
         self._programs: dict[Any, Program | str] = {}
         self._seen: dict[str, Seen] = {}
+        self._types: dict[Kept, Kept] = {}
+        self._ways: dict[str, tuple[tuple[str, ...], dict[str, Way]]] = {}
 
     def advance(
         self, part: Part, live: Tree, state: Mapping[Tensor, Mapping[str, Tensor]], scale: float
@@ -60,52 +83,91 @@ class Runner:
             state: of each parameter.
             scale: what the gradients are multiplied by.
         """
-        found = self._programs_for(part, live, state) if part.fused else "as it was asked for"
         structure = specs.structure(part.rule)
+        found = self._prepared(part, structure, live, state)
         self.notes[structure] = f"{part.rule.kind}: plain, {found}" if isinstance(found, str) else ONE_PASS
         if isinstance(found, str):
             return None
         if any(isinstance(value, PerParameter) for value in part.h.values()):
             rules.update(part.rule, {}, State({}, {}), part.params, part.h)  # refuses numbers that must be one
-        info: dict[str, float] = {}
-        for program, names in found:
-            rows = [(live[n].grad, live[n], *(t for _, t in self._seen[n].held)) for n in names]
-            info |= program.run(rows, _numbers(part, names, scale))  # type: ignore[arg-type]
+        info = run([Call(program, s, at, _numbers(part, names, scale)) for program, (names, s, at) in found])
         torch.autograd.graph.increment_version(list(live.values()))
-        return told(info)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in info.items()}
 
-    def _programs_for(
-        self, part: Part, live: Tree, state: Mapping[Tensor, Mapping[str, Tensor]]
-    ) -> list[tuple[Program, list[str]]] | str:
-        """The program of each parameter; or why there is none."""
+    def _prepared(
+        self, part: Part, structure: str, live: Tree, state: Mapping[Tensor, Mapping[str, Tensor]]
+    ) -> list[tuple[Program, tuple[list[str], list[int], list[int]]]] | str:
+        """Programs and what they work on; or why there are none."""
+        if not part.fused:
+            return "as it was asked for"
         if torch.compiler.is_compiling():
             return "inside torch.compile"
-        groups: dict[Kept, list[str]] = {}
-        for name, p in live.items():
-            own, seen = state.get(p, {}), self._seen.get(name)
-            if seen is None or not seen.still(p, own) or p.grad.dtype is not seen.kept.grad:  # type: ignore[union-attr]
-                seen = self._seen[name] = _look(p, own)
-            if not _simple(p) or not _simple(p.grad) or not all(_simple(t) for _, t in seen.held):  # type: ignore[arg-type]
-                return "as a tensor is not dense on the CPU in float32, float64 or bfloat16"
-            groups.setdefault(seen.kept, []).append(name)
+        work = self._work(live, state, self._ways_through(part, structure))
+        if work is None:
+            return "as a tensor is not dense on the CPU in float32, float64 or bfloat16"
         if not _compiler_is_there():
             return "as this machine has no C compiler"
         found = []
-        for kept, names in groups.items():
-            program = self._program(part, kept)
+        for (kept, way), items in work.items():
+            program = self._program(part, structure, kept, way)
             if isinstance(program, str):
                 return program
-            if program.source.sums and len(groups) > 1:
-                return "as a norm over all parameters is taken, and they are of several types"
-            found.append((program, names))
+            found.append((program, items))
         return found
 
-    def _program(self, part: Part, kept: Kept) -> Program | str:
-        key = (specs.structure(part.rule), tuple(part.h), kept)
+    def _ways_through(self, part: Part, structure: str) -> dict[str, Way]:
+        """The way of each parameter through a rule that routes; empty where there is one way only."""
+        names = tuple(part.params)
+        known = self._ways.get(structure)
+        if known is None or known[0] != names:
+            found = branches(part.rule, names)
+            known = self._ways[structure] = names, found if any(found.values()) else {}
+        return known[1]
+
+    def _work(
+        self, live: Tree, state: Mapping[Tensor, Mapping[str, Tensor]], ways: dict[str, Way]
+    ) -> Work | None:
+        """Where everything is; none where something is not a piece of memory. Few calls: models have many tensors."""
+        work: Work = {}
+        last: tuple[Kept | None, Way] = None, ()
+        for name, p in live.items():
+            g, own, seen = p.grad, state.get(p, {}), self._seen.get(name)
+            assert g is not None
+            if seen is None or seen.kept.grad is not g.dtype or not seen.still(p, own):
+                seen = self._look(p, g, own)
+                if seen is None:
+                    return None
+                self._seen[name] = seen
+            if g.layout is not torch.strided or not (g.is_cpu and g.is_contiguous()) or type(g) is not Tensor:
+                return None
+            way = ways.get(name, ()) if ways else ()
+            if seen.kept is not last[0] or way != last[1]:
+                last = seen.kept, way
+                names, sizes, places = work.setdefault((seen.kept, way), ([], [], []))
+            names.append(name)
+            sizes.append(seen.size)
+            places.append(g.data_ptr())
+            places.extend(seen.places)
+        return work
+
+    def _look(self, p: Tensor, g: Tensor, own: Mapping[str, Tensor]) -> Seen | None:
+        held = tuple(sorted(own.items()))
+        if not all(_simple(t) for t in (p, g, *own.values())):
+            return None
+        kept = Kept(g.dtype, p.dtype, tuple((key, t.dtype) for key, t in held))
+        kept = self._types.setdefault(kept, kept)  # one object for each, which is found sooner
+        return Seen(p, kept, held, tuple(t.data_ptr() for t in (p, *(t for _, t in held))), p.numel())
+
+    def _program(self, part: Part, structure: str, kept: Kept, way: Way) -> Program | str:
+        key = structure, kept, way
         if key not in self._programs:
+            like = Like(kept)
+            if way:
+                names, ways = self._ways[structure]
+                like = Like(kept, tuple(n for n in names if ways[n] == way), names)
             try:
-                made = of_rule(part.rule, part.h, kept)
-                right = prove(made, part.rule, part.h, kept)
+                made = of_rule(part.rule, part.h, like)
+                right = prove(made, part.rule, part.h, like)
                 self._programs[key] = made if right else "as it is more than a loop over entries"
             except (Unwritable, Unrecordable) as error:
                 self._programs[key] = f"as C has no {error}"
@@ -114,29 +176,21 @@ class Runner:
         return self._programs[key]
 
 
-def _look(p: Tensor, state: Mapping[str, Tensor]) -> Seen:
-    held = tuple(sorted(state.items()))
-    kept = Kept(p.grad.dtype, p.dtype, tuple((key, t.dtype) for key, t in held))  # type: ignore[union-attr]
-    return Seen(p, held, kept)
-
-
 def _simple(t: Tensor) -> bool:
     """Whether a tensor is a piece of memory that a loop can go over."""
     plain = type(t) in (Tensor, torch.nn.Parameter) and t.is_cpu and t.dtype in TYPES
     return plain and t.layout is torch.strided and t.is_contiguous()
 
 
-def _numbers(part: Part, names: list[str], scale: float) -> list[list[float]]:
+def _numbers(part: Part, names: list[str], scale: float) -> array[float]:
     """The numbers for each parameter; what is maximized has its gradient turned around."""
     if not part.uphill and not any(isinstance(v, PerParameter) for v in part.h.values()):
-        return [[*map(float, part.h.values()), scale]] * len(names)
-    return [
-        [
-            *(float(v.values[n] if isinstance(v, PerParameter) else v) for v in part.h.values()),
-            -scale if n in part.uphill else scale,
-        ]
-        for n in names
-    ]
+        return array("d", [*map(float, part.h.values()), scale]) * len(names)
+    numbers = array("d")
+    for n in names:
+        numbers.extend(float(v.values[n] if isinstance(v, PerParameter) else v) for v in part.h.values())
+        numbers.append(-scale if n in part.uphill else scale)
+    return numbers
 
 
 @functools.cache
@@ -163,20 +217,21 @@ def _norm(dtype: torch.dtype) -> Program:
 
 
 def total_norm(grads: Iterable[Tensor], fused: bool) -> float | Tensor:
-    """The norm of all gradients together, in float64; a tensor where it is not on the CPU.
+    """The norm of all gradients together, in float64; a tensor where it was not taken in one pass.
 
     Args:
         grads: the gradients.
         fused: whether it may be taken in one pass.
     """
-    norms: list[float | Tensor] = []
-    for dtype, given in itertools.groupby(sorted(grads, key=lambda g: str(g.dtype)), lambda g: g.dtype):
-        same = list(given)
-        if fused and all(map(_simple, same)) and _compiler_is_there():
-            norms.append(_norm(dtype).run([[g] for g in same], [[]] * len(same))["norm"])
-        else:
-            norms += [torch.linalg.vector_norm(g, dtype=torch.float64) for g in same]
-    if all(isinstance(norm, float) for norm in norms):
-        return float(sum(float(norm) ** 2 for norm in norms) ** 0.5)
-    device = next(norm.device for norm in norms if isinstance(norm, Tensor))
-    return torch.linalg.vector_norm(torch.stack([torch.as_tensor(n, dtype=torch.float64, device=device) for n in norms]))
+    given = list(grads)
+    if fused and not torch.compiler.is_compiling() and all(map(_simple, given)) and _compiler_is_there():
+        kinds: dict[torch.dtype, list[Tensor]] = {}
+        for g in given:
+            kinds.setdefault(g.dtype, []).append(g)
+        calls = [
+            Call(_norm(dtype), [g.numel() for g in same], [g.data_ptr() for g in same], array("d"))
+            for dtype, same in kinds.items()
+        ]
+        return run(calls)["norm"] if calls else 0.0
+    norms = [torch.linalg.vector_norm(g, dtype=torch.float64).to(given[0].device) for g in given]
+    return torch.linalg.vector_norm(torch.stack(norms))

@@ -114,7 +114,6 @@ class _Writer:
             functions="\n".join(parts + passes),
             numbers=", ".join(f"numbers_{k}" for k in range(last + 1)),
             passes=", ".join(table),
-            stages=last + 1,
             block=BLOCK,
         )
         kept = self.kept()
@@ -360,9 +359,9 @@ _PROGRAM = """#define BLOCK {block}
 #pragma GCC diagnostic ignored "-Wunused-variable"
 
 {functions}
-void run(const Job *job, int threads) {{
+double run(const Job *job, int stage, int threads) {{
   static const Numbers numbers[] = {{{numbers}}};
   static const Pass passes[] = {{{passes}}};
-  run_stages(job, numbers, passes, {stages}, threads);
+  return run_stage(job, numbers[stage], passes[stage], stage, threads);
 }}
 """
