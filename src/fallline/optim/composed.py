@@ -43,9 +43,7 @@ class Optimizer(Shell):
     (0.01, 1.732)
     """
 
-    def __init__(
-        self, params: Any, rule: Rule, *, maximize: bool = False, fused: bool | None = None
-    ) -> None:
+    def __init__(self, params: Any, rule: Rule, *, maximize: bool = False, fused: bool | None = None) -> None:
         _check_rule(rule)
         keys = keys_of(rule)
         numbers = dict(specs.flatten(rule))
@@ -94,7 +92,9 @@ class Whole:
             else:
                 h[path] = values[0]
         uphill = frozenset(n for g, mine in zip(groups, named, strict=True) if g["maximize"] for n in mine)
-        return [Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill, self.fused)]
+        return [
+            Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill, self.fused)
+        ]
 
 
 def plain_number(value: Any) -> Any:

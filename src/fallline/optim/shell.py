@@ -287,7 +287,7 @@ def _gradient(name: str, p: Tensor, uphill: bool, scale: Any) -> Tensor:
     if g.is_complex():
         raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
     if isinstance(scale, Tensor) or scale != 1.0:
-        g = g * (scale.to(g.device) if isinstance(scale, Tensor) else scale)
+        g = (g * (scale.to(g.device) if isinstance(scale, Tensor) else scale)).to(g.dtype)
     return -g if uphill else g
 
 

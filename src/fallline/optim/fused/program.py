@@ -21,7 +21,15 @@ from ...specs import Rule
 from ...types import Info, Numbers, State, Tree
 from .source import BLOCK, Source, write
 
-FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-pthread")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-pthread",
+)
 """No contraction: each operation rounds as torch's does."""
 HERE = Path(__file__).parent
 SIZE = 11
@@ -53,7 +61,11 @@ class Program:
     """
 
     def __init__(
-        self, function: Callable[..., list[Tensor]], places: Sequence[Tensor], numbers: int, told: Sequence[str]
+        self,
+        function: Callable[..., list[Tensor]],
+        places: Sequence[Tensor],
+        numbers: int,
+        told: Sequence[str],
     ) -> None:
         example = [torch.ones((), dtype=torch.float64) for _ in range(numbers)]
         recording = record(function, [*places, *example])
@@ -158,7 +170,9 @@ def _sums(rule: Rule) -> int:
 
 
 def _first(h: Numbers) -> dict[str, Any]:
-    return {path: next(iter(v.values.values())) if isinstance(v, PerParameter) else v for path, v in h.items()}
+    return {
+        path: next(iter(v.values.values())) if isinstance(v, PerParameter) else v for path, v in h.items()
+    }
 
 
 def prove(program: Program, rule: Rule, h: Numbers, like: Like) -> bool:
@@ -201,5 +215,7 @@ def _close(fast: Tensor, slow: Tensor, kept: Kept) -> bool:
     """Whether two results agree but for rounding in the coarsest type that a value went through."""
     coarsest = max(torch.finfo(t).eps for t in (kept.grad, kept.own, *(t for _, t in kept.state)))
     size = slow.double().abs().amax() if slow.numel() else 0.0
-    near = torch.isclose(fast.double(), slow.double(), 64 * coarsest, float(64 * coarsest * size), equal_nan=True)
+    near = torch.isclose(
+        fast.double(), slow.double(), 64 * coarsest, float(64 * coarsest * size), equal_nan=True
+    )
     return bool(near.all())

@@ -89,7 +89,9 @@ class Runner:
         if isinstance(found, str):
             return None
         if any(isinstance(value, PerParameter) for value in part.h.values()):
-            rules.update(part.rule, {}, State({}, {}), part.params, part.h)  # refuses numbers that must be one
+            rules.update(
+                part.rule, {}, State({}, {}), part.params, part.h
+            )  # refuses numbers that must be one
         info = run([Call(program, s, at, _numbers(part, names, scale)) for program, (names, s, at) in found])
         torch.autograd.graph.increment_version(list(live.values()))
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in info.items()}
@@ -105,7 +107,7 @@ class Runner:
         work = self._work(live, state, self._ways_through(part, structure))
         if work is None:
             return "as a tensor is not dense on the CPU in float32, float64 or bfloat16"
-        if not _compiler_is_there():
+        if not available():
             return "as this machine has no C compiler"
         found = []
         for (kept, way), items in work.items():
@@ -194,7 +196,7 @@ def _numbers(part: Part, names: list[str], scale: float) -> array[float]:
 
 
 @functools.cache
-def _compiler_is_there() -> bool:
+def available() -> bool:
     """Whether there is a compiler; said once where there is none."""
     if compiler() is None:
         warnings.warn(
@@ -224,7 +226,9 @@ def total_norm(grads: Iterable[Tensor], fused: bool) -> float | Tensor:
         fused: whether it may be taken in one pass.
     """
     given = list(grads)
-    if fused and not torch.compiler.is_compiling() and all(map(_simple, given)) and _compiler_is_there():
+    if not given:
+        return 0.0
+    if fused and not torch.compiler.is_compiling() and all(map(_simple, given)) and available():
         kinds: dict[torch.dtype, list[Tensor]] = {}
         for g in given:
             kinds.setdefault(g.dtype, []).append(g)
@@ -232,6 +236,6 @@ def total_norm(grads: Iterable[Tensor], fused: bool) -> float | Tensor:
             Call(_norm(dtype), [g.numel() for g in same], [g.data_ptr() for g in same], array("d"))
             for dtype, same in kinds.items()
         ]
-        return run(calls)["norm"] if calls else 0.0
+        return run(calls)["norm"]
     norms = [torch.linalg.vector_norm(g, dtype=torch.float64).to(given[0].device) for g in given]
     return torch.linalg.vector_norm(torch.stack(norms))

@@ -117,6 +117,8 @@ class _Writer:
             block=BLOCK,
         )
         kept = self.kept()
+        if not set(self.told) <= set(kept):
+            raise Unwritable("norm over a part of the parameters in a loop over all")
         told = tuple(kept.index(n) for n in self.told)
         return Source(text, len(kept), last, told)
 
@@ -138,7 +140,9 @@ class _Writer:
                     kind, i = STORED[place.meta["layout"].dtype], self.given.index(place)
                     lines.append(f"*({kind} *)at[{i}] = ({kind}){self.read(new)};")
         body = "\n".join(f"  {line}" for line in [*self.numbers_given(), *lines])
-        return _NUMBERS.format(k=k, body=body, places=self.places, given=self.given_count, kept=self.kept_count)
+        return _NUMBERS.format(
+            k=k, body=body, places=self.places, given=self.given_count, kept=self.kept_count
+        )
 
     @property
     def given_count(self) -> int:
@@ -150,9 +154,7 @@ class _Writer:
 
     def numbers_given(self) -> list[str]:
         """The numbers among the arguments: those of this step, and those of the state."""
-        lines = [
-            f"const double v_{n.name} = numbers[{i}];" for i, n in enumerate(self.given[self.places :])
-        ]
+        lines = [f"const double v_{n.name} = numbers[{i}];" for i, n in enumerate(self.given[self.places :])]
         for i, n in enumerate(self.given[: self.places]):
             if not self.is_entry(n):
                 kind = STORED[n.meta["layout"].dtype]
@@ -230,7 +232,9 @@ class _Writer:
         for i, n in enumerate(self.given[: self.places]):
             if n in needed and self.is_entry(n):
                 half = n.meta["layout"].dtype == torch.bfloat16
-                lines.append(f"const {_c_type(n)} v_{n.name} = {f'from_bf16(a{i}[e])' if half else f'a{i}[e]'};")
+                lines.append(
+                    f"const {_c_type(n)} v_{n.name} = {f'from_bf16(a{i}[e])' if half else f'a{i}[e]'};"
+                )
         for n in self.nodes:
             if n in needed and self.is_entry(n):
                 text = self.text(n)
@@ -258,9 +262,7 @@ class _Writer:
         name, dtype = _operation(node), _arithmetic(node.meta["layout"].dtype)
         given = [a for a in node.args if isinstance(a, (Node, int, float)) or a is None]
         common = _common([a for a in given if a is not None])
-        texts = [
-            "" if a is None else self.read(a, common if name in COMPARED else dtype) for a in given
-        ]
+        texts = ["" if a is None else self.read(a, common if name in COMPARED else dtype) for a in given]
         text = _own(name, texts, dtype, node.kwargs)
         if text is None:
             text = expression(name, texts, dtype, common, node.kwargs)
