@@ -367,7 +367,7 @@ def _train(optimizer: Any, params: Any, given: Any) -> None:
         optimizer.step()
 
 
-def _agree(ours: Any, theirs: Any, fused: bool) -> bool:
+def _agree(ours: Any, theirs: Any, *, fused: bool) -> bool:
     """Bit for bit on the plain path; in one pass, but for rounding (torch rounds by an entry's place in memory)."""
     if not fused:
         return equal(ours, theirs)
@@ -393,7 +393,7 @@ def check_optimizer(kind: str, dtype: torch.dtype, fused: bool) -> None:
     for direction, _, _ in solo_path(rule, start, given[:3]):
         expected = {name: p + direction[name] for name, p in expected.items()}
     taken = {name: p.detach() for name, p in params.items()}
-    assert _agree(expected, taken, fused), f"{kind}: not the rule's steps"
+    assert _agree(expected, taken, fused=fused), f"{kind}: not the rule's steps"
 
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
@@ -440,12 +440,12 @@ def check_one_pass(kind: str, dtype: torch.dtype) -> None:
     if _one_vector(rule) and compiler() is not None:
         assert fast.note == "one pass in C", f"{kind}: {fast.note}"
     assert slow.note.endswith("plain, as it was asked for")
-    assert _agree(ours, theirs, True), f"{kind}: in one pass, other steps"
+    assert _agree(ours, theirs, fused=True), f"{kind}: in one pass, other steps"
     for p, q in zip(ours.values(), theirs.values(), strict=True):
         assert fast.state.get(p, {}).keys() == slow.state.get(q, {}).keys()
         held = {key: slow.state[q][key] for key in fast.state.get(p, {})}
-        assert _agree(dict(fast.state.get(p, {})), held, True), f"{kind}: in one pass, another state"
-    assert _agree(fast.info, slow.info, True), f"{kind}: in one pass, something else is told"
+        assert _agree(dict(fast.state.get(p, {})), held, fused=True), f"{kind}: in one pass, another state"
+    assert _agree(fast.info, slow.info, fused=True), f"{kind}: in one pass, something else is told"
 
 
 def check_torch_schedulers(kind: str) -> None:
@@ -477,7 +477,7 @@ def check_scheduled(kind: str) -> None:
     for fused in (True, False):
         params = _leaves_of(start)
         _train(optim.Optimizer(params.items(), rule, fused=fused), params, given)
-        assert _agree(expected, {name: p.detach() for name, p in params.items()}, fused)
+        assert _agree(expected, {name: p.detach() for name, p in params.items()}, fused=fused)
 
 
 _FLOATS = (torch.float32, torch.float64)

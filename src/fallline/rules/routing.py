@@ -73,7 +73,7 @@ def branches(rule: Rule, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
             for i, (child, mine) in enumerate(parts)
             for name, inner in branches(child, mine).items()
         }
-    found: dict[str, tuple[int, ...]] = {name: () for name in names}
+    found: dict[str, tuple[int, ...]] = dict.fromkeys(names, ())
     for part in behavior(rule).parts(rule):
         for name, inner in branches(part, tuple(found)).items():
             found[name] += inner

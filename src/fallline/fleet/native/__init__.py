@@ -4,10 +4,8 @@ A run's variables and intermediate results stay in the processor's nearest cache
 to the last, and nothing of a run's digits can depend on its neighbors, since each run is computed by itself.
 """
 
-from ...native.compiling import compiler
-from ...native.pointwise import Unwritable
-from .library import Library
+from .library import Library, compiler
 from .rewrites import table
-from .source import write
+from .source import Unwritable, write
 
 __all__ = ["Library", "Unwritable", "compiler", "table", "write"]

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ...errors import BadTask
-from ...native.compiling import loaded
+from ...native.compiling import compiler, loaded
 from .source import Source
+
+__all__ = ["Library", "compiler"]
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 HERE = Path(__file__).parent

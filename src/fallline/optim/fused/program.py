@@ -18,7 +18,7 @@ from ...native.pointwise import Unwritable
 from ...native.recording import record
 from ...rules.base import PerParameter, behavior
 from ...specs import Rule
-from ...types import Info, Numbers, State, Tree
+from ...types import Numbers, State, Tree
 from .source import BLOCK, Source, write
 
 FLAGS = (
@@ -139,7 +139,8 @@ def of_rule(rule: Rule, h: Numbers, like: Like) -> Program:
         Unwritable: where the rule does more than a loop over entries can.
     """
     name, types = like.mine[0], dict(like.kept.state)
-    paths, keys, told = list(h), list(types), []
+    paths, keys = list(h), list(types)
+    told: list[str] = []
     vector = torch.ones(SIZE, dtype=like.kept.own)
     others = dict.fromkeys(like.names, vector)
 

@@ -17,10 +17,15 @@ from torch.fx import Node
 
 from ...native.pointwise import C_TYPES, COMPARED, Unwritable, expression, literal
 from ...native.recording import Recording
+from .operations import arithmetic, c_type, common_type, operation, type_of, written
+from .texts import HEAD, NUMBERS, PROGRAM, SUMMING, WRITING
 
 BLOCK = 131072
 """Entries that a thread takes at a time."""
-SAME = "alias clone detach expand lift_fresh reshape squeeze unsqueeze view _unsafe_view stack cat".split()
+SAME = {
+    "alias", "cat", "clone", "detach", "expand", "lift_fresh", "reshape", "squeeze", "stack", "unsqueeze", "view",
+    "_unsafe_view",
+}  # fmt: skip
 """Operations after which each entry, or the number, is what it was."""
 STORED = {**C_TYPES, torch.bfloat16: "uint16_t"}
 """How entries lie in memory."""
@@ -68,14 +73,15 @@ class _Writer:
         results = list(next(n for n in recording.graph.nodes if n.op == "output").args[0])
         self.same: dict[Node, Node] = {}
         for node in nodes:
-            if _operation(node) in SAME and len(node.all_input_nodes) == 1:
-                self.same[node] = self.origin(node.all_input_nodes[0])
+            given = node.all_input_nodes
+            if operation(node) in SAME and len(given) == 1 and type_of(node) == type_of(given[0]):
+                self.same[node] = self.origin(given[0])
         self.nodes = [n for n in nodes if n not in self.same]
         split = len(results) - told
         self.results = dict(zip(self.given[1:places], map(self.origin, results[:split]), strict=False))
         self.told = [self.origin(n) for n in results[split:]]
         self.sums = [n for n in self.nodes if self.is_sum(n)]
-        self.stage = {n: 0 for n in self.given}
+        self.stage = dict.fromkeys(self.given, 0)
         for node in self.nodes:
             own = max((self.stage.get(self.origin(n), 0) for n in node.all_input_nodes), default=0)
             self.stage[node] = self.sums.index(node) + 1 if node in self.sums else own
@@ -110,7 +116,7 @@ class _Writer:
         changed = {p: new for p, new in self.results.items() if self.is_entry(p) and new is not p}
         passes += [self.writing(last, changed)] if changed else []
         table = [f"pass_{k}" if k < last or changed else "0" for k in range(last + 1)]
-        text = _PROGRAM.format(
+        text = PROGRAM.format(
             functions="\n".join(parts + passes),
             numbers=", ".join(f"numbers_{k}" for k in range(last + 1)),
             passes=", ".join(table),
@@ -128,7 +134,7 @@ class _Writer:
         """The function that computes the numbers of a stage for one tensor."""
         lines = []
         for i, node in enumerate(self.kept()):
-            kind = _c_type(node)
+            kind = c_type(node)
             text = self.formula(node) if self.stage[node] == k else f"({kind})kept[{i}]"
             if self.stage[node] <= k:
                 lines.append(f"const {kind} v_{node.name} = {text};")
@@ -137,10 +143,10 @@ class _Writer:
         if k == last:  # all that is read is read by now
             for place, new in self.results.items():
                 if not self.is_entry(place) and new is not place:
-                    kind, i = STORED[place.meta["layout"].dtype], self.given.index(place)
+                    kind, i = STORED[type_of(place)], self.given.index(place)
                     lines.append(f"*({kind} *)at[{i}] = ({kind}){self.read(new)};")
         body = "\n".join(f"  {line}" for line in [*self.numbers_given(), *lines])
-        return _NUMBERS.format(
+        return NUMBERS.format(
             k=k, body=body, places=self.places, given=self.given_count, kept=self.kept_count
         )
 
@@ -157,15 +163,15 @@ class _Writer:
         lines = [f"const double v_{n.name} = numbers[{i}];" for i, n in enumerate(self.given[self.places :])]
         for i, n in enumerate(self.given[: self.places]):
             if not self.is_entry(n):
-                kind = STORED[n.meta["layout"].dtype]
+                kind = STORED[type_of(n)]
                 lines.append(f"const {kind} v_{n.name} = *(const {kind} *)at[{i}];")
         return lines
 
     def formula(self, node: Node) -> str:
         if node in self.sums:
             total = f"job->sums[{self.sums.index(node)}]"
-            return f"sqrt({total})" if _operation(node) == "linalg_vector_norm" else total
-        if _operation(node) == "linalg_vector_norm":
+            return f"sqrt({total})" if operation(node) == "linalg_vector_norm" else total
+        if operation(node) == "linalg_vector_norm":
             return f"fabs({self.read(node.args[0])})"
         return self.text(node)
 
@@ -173,9 +179,9 @@ class _Writer:
 
     def summing(self, k: int, node: Node) -> str:
         """The pass over the entries that takes a sum."""
-        squared = _operation(node) == "linalg_vector_norm"
+        squared = operation(node) == "linalg_vector_norm"
         options = [a for a in (*node.args[1:], *node.kwargs.values()) if not isinstance(a, torch.dtype)]
-        if _operation(node) not in ("linalg_vector_norm", "sum") or any(
+        if operation(node) not in ("linalg_vector_norm", "sum") or any(
             o not in (2, 2.0, [], None, False, [0]) for o in options
         ):
             raise Unwritable(f"sum over all entries as {node.target} is")
@@ -183,17 +189,17 @@ class _Writer:
         lines = [*self.entries([x]), f"const double x = {self.read(x)};"]
         lines.append(f"sum += {'x * x' if squared else 'x'};")
         inner = "\n".join(f"    {line}" for line in lines)
-        return _SUMMING.format(k=k, head=self.head(k, [x]), inner=inner)
+        return SUMMING.format(k=k, head=self.head(k, [x]), inner=inner)
 
     def writing(self, k: int, changed: dict[Node, Node]) -> str:
         """The last pass, which writes."""
         lines = self.entries(list(changed.values()))
         for place, new in changed.items():
             name, text = f"a{self.given.index(place)}", self.read(new)
-            half = place.meta["layout"].dtype == torch.bfloat16
+            half = type_of(place) == torch.bfloat16
             lines.append(f"{name}[e] = {f'to_bf16({text})' if half else text};")
         inner = "\n".join(f"    {line}" for line in lines)
-        return _WRITING.format(k=k, head=self.head(k, list(changed.values()), set(changed)), inner=inner)
+        return WRITING.format(k=k, head=self.head(k, list(changed.values()), set(changed)), inner=inner)
 
     def needed(self, wanted: Sequence[Node]) -> set[Node]:
         """All that the wanted entries are computed from."""
@@ -211,7 +217,7 @@ class _Writer:
         """Addresses and numbers for a loop over the entries."""
         needed, lines = self.needed(wanted), []
         for i, n in enumerate(self.given[: self.places]):
-            kind = STORED[n.meta["layout"].dtype]
+            kind = STORED[type_of(n)]
             if self.is_entry(n) and (n in needed or n in (written or ())):
                 constant = "" if n in (written or ()) else "const "
                 lines.append(f"{constant}{kind} *const a{i} = ({constant}{kind} *)at[{i}];")
@@ -222,25 +228,25 @@ class _Writer:
                 lines.append(f"const double v_{n.name} = numbers[{i}];")
         for i, n in enumerate(self.kept()):
             if n in needed:
-                lines.append(f"const {_c_type(n)} v_{n.name} = ({_c_type(n)})kept[{i}];")
+                lines.append(f"const {c_type(n)} v_{n.name} = ({c_type(n)})kept[{i}];")
         found = "\n".join(f"  {line}" for line in lines)
-        return _HEAD.format(places=self.places, given=self.given_count, kept=self.kept_count) + found
+        return HEAD.format(places=self.places, given=self.given_count, kept=self.kept_count) + found
 
     def entries(self, wanted: Sequence[Node]) -> list[str]:
         """What is computed for one entry."""
         needed, lines = self.needed(wanted), []
         for i, n in enumerate(self.given[: self.places]):
             if n in needed and self.is_entry(n):
-                half = n.meta["layout"].dtype == torch.bfloat16
+                half = type_of(n) == torch.bfloat16
                 lines.append(
-                    f"const {_c_type(n)} v_{n.name} = {f'from_bf16(a{i}[e])' if half else f'a{i}[e]'};"
+                    f"const {c_type(n)} v_{n.name} = {f'from_bf16(a{i}[e])' if half else f'a{i}[e]'};"
                 )
         for n in self.nodes:
             if n in needed and self.is_entry(n):
                 text = self.text(n)
-                if n.meta["layout"].dtype == torch.bfloat16:
+                if type_of(n) == torch.bfloat16:
                     text = f"round_bf16({text})"
-                lines.append(f"const {_c_type(n)} v_{n.name} = {text};")
+                lines.append(f"const {c_type(n)} v_{n.name} = {text};")
         return lines
 
     # --- one operation --------------------------------------------------------------------------------------
@@ -254,116 +260,18 @@ class _Writer:
             held = self.constants[value.target]
             if held.unique().numel() != 1 or held.isnan().any():
                 raise Unwritable("table of constants in a loop over entries")
-            return literal(held.flatten()[0].item(), _arithmetic(held.dtype))
+            return literal(held.flatten()[0].item(), arithmetic(held.dtype))
         return f"v_{value.name}"
 
     def text(self, node: Node) -> str:
         """One operation in C."""
-        name, dtype = _operation(node), _arithmetic(node.meta["layout"].dtype)
+        name, dtype = operation(node), arithmetic(type_of(node))
         given = [a for a in node.args if isinstance(a, (Node, int, float)) or a is None]
-        common = _common([a for a in given if a is not None])
+        common = common_type([a for a in given if a is not None])
         texts = ["" if a is None else self.read(a, common if name in COMPARED else dtype) for a in given]
-        text = _own(name, texts, dtype, node.kwargs)
+        text = written(name, texts, dtype, node.kwargs)
         if text is None:
             text = expression(name, texts, dtype, common, node.kwargs)
         if text is None:
             raise Unwritable(f"{node.target}")
         return f"({text}) != 0" if dtype == torch.bool else text
-
-
-def _own(name: str, texts: list[str], dtype: torch.dtype, options: Any) -> str | None:
-    """Operations that are written in another way than for models: numbers by the library, not by polynomials."""
-    kind, end = C_TYPES[dtype], "f" if dtype == torch.float32 else ""
-    x = [f"(({kind}){text})" for text in texts]
-    value = literal(options.get("value", 1), dtype)
-    if name in ("exp", "log", "tanh"):
-        return f"{name}{end}({x[0]})"
-    if name == "sigmoid":
-        return f"1 / (1 + exp{end}(-{x[0]}))"
-    if name == "lerp":
-        small = f"(fabs{end}({x[2]}) < 0.5{end})"
-        by, of = f"({small} ? {x[2]} : {x[2]} - 1)", f"({small} ? {x[0]} : {x[1]})"
-        return f"FMA_{end.upper() or 'D'}({by}, {x[1]} - {x[0]}, {of})"
-    if name == "rsub":
-        return f"{x[1]} - {literal(options.get('alpha', 1), dtype)} * {x[0]}"
-    if name == "addcmul":
-        return f"{x[0]} + {value} * {x[1]} * {x[2]}"
-    if name == "addcdiv":
-        return f"{x[0]} + {value} * {x[1]} / {x[2]}"
-    if name == "clamp":
-        low = f"({x[0]} < {x[1]} ? {x[1]} : {x[0]})" if texts[1] else x[0]
-        return f"{low} > {x[2]} ? {x[2]} : {low}" if len(texts) > 2 and texts[2] else low
-    return None
-
-
-def _operation(node: Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.removeprefix("aten::") if schema else ""
-
-
-def _arithmetic(dtype: torch.dtype) -> torch.dtype:
-    """The type that a number of this type is computed in."""
-    found = torch.float32 if dtype == torch.bfloat16 else dtype
-    if found not in C_TYPES:
-        raise Unwritable(f"numbers of type {dtype}")
-    return found
-
-
-def _c_type(node: Node) -> str:
-    return C_TYPES[_arithmetic(node.meta["layout"].dtype)]
-
-
-def _common(given: Sequence[Any]) -> torch.dtype:
-    """What values that are compared are brought to."""
-    like = [
-        torch.empty(a.meta["layout"].shape, dtype=a.meta["layout"].dtype, device="meta")
-        if isinstance(a, Node)
-        else a
-        for a in given
-    ]
-    if len(like) > 1:
-        return _arithmetic(torch.result_type(like[-2], like[-1]))
-    return _arithmetic(like[0].dtype) if like and isinstance(like[0], torch.Tensor) else torch.float64
-
-
-_HEAD = """  void *const *const at = job->at + tensor * {places};
-  const double *const numbers = job->numbers + tensor * {given};
-  double *const kept = job->kept + tensor * {kept};
-"""
-_NUMBERS = """static void numbers_{k}(const Job *job, long tensor) {{
-  void *const *const at = job->at + tensor * {places};
-  const double *const numbers = job->numbers + tensor * {given};
-  double *const kept = job->kept + tensor * {kept};
-{body}
-}}
-"""
-_SUMMING = """static double pass_{k}(const Job *job, long tensor, long from, long to) {{
-{head}
-  double sum = 0;
-  #pragma omp simd reduction(+:sum)
-  for (long e = from; e < to; e++) {{
-{inner}
-  }}
-  return sum;
-}}
-"""
-_WRITING = """static double pass_{k}(const Job *job, long tensor, long from, long to) {{
-{head}
-  ENTRIES_APART
-  for (long e = from; e < to; e++) {{
-{inner}
-  }}
-  return 0;
-}}
-"""
-_PROGRAM = """#define BLOCK {block}
-#include "passes.h"
-#pragma GCC diagnostic ignored "-Wunused-variable"
-
-{functions}
-double run(const Job *job, int stage, int threads) {{
-  static const Numbers numbers[] = {{{numbers}}};
-  static const Pass passes[] = {{{passes}}};
-  return run_stage(job, numbers[stage], passes[stage], stage, threads);
-}}
-"""
