@@ -17,6 +17,7 @@ from ..specs import Schedule
 from ..types import Info, State, Tree
 from .clip_grad import check
 from .fused import Runner, total_norm
+from .plain import apart, gradient, portions
 from .plan import Group, Part, Plan
 from .saving import paired, refuse_foreign
 
@@ -136,6 +137,7 @@ class Shell(torch.optim.Optimizer):
         self.info = {}
         parts = self._plan.parts(self.param_groups, self._named())
         scale = 1.0 if max_norm is None else self._clipped(parts, max_norm)
+        self._runner.notes.clear()
         for part in parts:
             self._advance(part, scale)
         self._keep(steps=torch.tensor(self.steps + 1))
@@ -163,12 +165,16 @@ class Shell(torch.optim.Optimizer):
         if told is not None:
             self.info.update(told)
             return
-        direction = {name: _gradient(name, p, name in part.uphill, scale) for name, p in live.items()}
+        for portion in portions(part.rule, live):
+            self._advance_plainly(part, portion, scale)
+
+    def _advance_plainly(self, part: Part, live: Tree, scale: Any) -> None:
+        direction = {name: gradient(name, p, name in part.uphill, scale) for name, p in live.items()}
         state = self._state_of(live)
         step, after, info = rules.update(part.rule, direction, state, part.params, part.h)
         for name, p in live.items():
             if after.params[name]:
-                self.state[p] = {key: _apart(t, p) for key, t in after.params[name].items()}
+                self.state[p] = {key: apart(t, p) for key, t in after.params[name].items()}
         self._keep(tree={**state.tree, **after.tree})
         self.info.update(info)
         torch._foreach_add_(list(live.values()), [step[name] for name in live])
@@ -274,24 +280,3 @@ class Shell(torch.optim.Optimizer):
         super().__setstate__(state)
         self._complete, self._evaluating, self.info, self._runner = {}, False, {}, Runner()
         self._show()
-
-
-def _gradient(name: str, p: Tensor, uphill: bool, scale: Any) -> Tensor:
-    g = p.grad
-    assert g is not None
-    if g.layout != torch.strided:
-        raise BadValue(
-            f"the gradient of parameter {name!r} is sparse, and rules take dense ones: pass sparse=False to its "
-            "embedding, or train it with torch.optim.SparseAdam"
-        )
-    if g.is_complex():
-        raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
-    if isinstance(scale, Tensor) or scale != 1.0:
-        g = (g * (scale.to(g.device) if isinstance(scale, Tensor) else scale)).to(g.dtype)
-    return -g if uphill else g
-
-
-def _apart(kept: Tensor, p: Tensor) -> Tensor:
-    """A state tensor that is not the parameter or its gradient, as both are changed in place later."""
-    shares = kept.data_ptr() == p.data_ptr() or (p.grad is not None and kept.data_ptr() == p.grad.data_ptr())
-    return kept.clone() if shares else kept
