@@ -149,6 +149,13 @@ def test_by_vmap_it_is_bit_for_bit_the_loop():
 # --- the order of the data --------------------------------------------------------------------------------
 
 
+def test_an_order_sorts_the_examples_by_their_keys():
+    for seed, epoch, n in ((0, 0, 1), (3, 2, 1000), (2**40, 17, 257)):
+        epochs = rng.fold(torch.tensor(rng.seed_for(seed, "order")), epoch)
+        keys = rng.fold(epochs, torch.arange(n))
+        assert rng.order(seed, epoch, n).tolist() == torch.argsort(keys).tolist()
+
+
 def test_an_order_is_a_permutation_of_its_own():
     seen = set()
     for seed in range(5):

@@ -119,7 +119,8 @@ def test_ctrl_c_leaves_a_store_that_can_be_read(fallline: CommandLine, tmp_path:
         assert not group_lives(process.pid)
     assert (status, out) == (130, "")
     assert err == "\nfallline: stopped by Ctrl-C; what was done is kept: go on with fallline resume here\n"
-    assert sorted(p.name for p in store.parent.iterdir()) == ["checkpoints", "study.db"]
+    left = {p.name for p in store.parent.iterdir()}
+    assert {"study.db"} <= left <= {"study.db", "checkpoints"}  # between two blocks there is nothing to save
     kept = rows(store)
     with Store.open(store) as opened:
         assert not opened.finished

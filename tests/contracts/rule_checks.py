@@ -382,6 +382,17 @@ def _agree(ours: Any, theirs: Any, *, fused: bool) -> bool:
     return True
 
 
+def _moved(rule: Rule, start: Any, given: Any) -> Any:
+    """Where the rule's steps lead; parameters of 16 bits are rounded float32 ones there, with moments in float32."""
+    wide = torch.float32 if start["weight"].dtype == torch.bfloat16 else start["weight"].dtype
+    seen = {name: p.to(wide) for name, p in start.items()}
+    state = rules.init(rule, seen)
+    for gradient in given:
+        step, state, _ = rules.update(rule, {n: g.to(wide) for n, g in gradient.items()}, state, seen)
+        seen = {name: (p + step[name]).to(start[name].dtype).to(wide) for name, p in seen.items()}
+    return {name: p.to(start[name].dtype) for name, p in seen.items()}
+
+
 def check_optimizer(kind: str, dtype: torch.dtype, fused: bool) -> None:
     """In a real torch optimizer it takes the same steps, and a saved state goes on bit-equal."""
     rule, start, given = trainer(sample(kind)), tree(140, dtype), gradients(141, dtype)
@@ -389,11 +400,8 @@ def check_optimizer(kind: str, dtype: torch.dtype, fused: bool) -> None:
     optimizer = optim.Optimizer(params.items(), rule, fused=fused)
     assert isinstance(optimizer, torch.optim.Optimizer)
     _train(optimizer, params, given[:3])
-    expected = start
-    for direction, _, _ in solo_path(rule, start, given[:3]):
-        expected = {name: p + direction[name] for name, p in expected.items()}
     taken = {name: p.detach() for name, p in params.items()}
-    assert _agree(expected, taken, fused=fused), f"{kind}: not the rule's steps"
+    assert _agree(_moved(rule, start, given[:3]), taken, fused=fused), f"{kind}: not the rule's steps"
 
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)

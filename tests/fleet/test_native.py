@@ -17,12 +17,15 @@ import fallline as fl
 from fallline import fleet
 from fallline.errors import BadTask
 from fallline.fleet import native
+from fallline.fleet.block import train
 from fallline.fleet.native import library
 from fallline.fleet.programs import Program
+from fallline.fleet.settings import Settings
+from fallline.fleet.workshop import Workshop
 from fallline.native import compiling
 from fallline.native.recording import Unrecordable, record
 
-from .cases import check_same, regression
+from .cases import check_same, classification, regression
 from .models import BATCHED, RANDOM, task_of
 from .test_steady import CONVOLUTIONS, DTYPES, FUNCTIONS, SIZES, normal
 
@@ -176,7 +179,8 @@ def test_what_c_has_no_text_for_is_traced_and_says_so():
 def test_what_the_compiler_does_not_take_is_traced_and_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fallline.fleet.native.library.FLAGS", ("--no-such-flag",))
     program = Program(lambda x: x + 17.5, (0,), "compiled")
-    assert program(torch.zeros(2)).tolist() == [17.5, 17.5]
+    with pytest.warns(UserWarning, match="the C compiler refused a program, and torch.s operations take its place: "):
+        assert program(torch.zeros(2)).tolist() == [17.5, 17.5]
     assert program.note.startswith("traced, as C has no compiler here that takes it: ")
 
 
@@ -331,3 +335,17 @@ def test_a_library_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: p
     again = Program(lambda x: x.sin() + 7, (0,), "compiled")
     torch.testing.assert_close(again(x[None])[0], x.sin() + 7)
     assert not again.note
+
+
+def test_a_state_that_is_changed_in_place_is_the_same_state(monkeypatch: pytest.MonkeyPatch):
+    """Large states have one place; a run that leaves the finite numbers keeps its parameters in either case."""
+    task = classification()
+    asked = [fl.Run(fl.rules.adam(lr=lr, beta1=0.5), seed=s) for s, lr in enumerate((0.01, 1e39, 0.1))]
+    settings = Settings(12, 8, (0, 3, 12), weights=True, executor="compiled")
+    monkeypatch.setattr("fallline.fleet.native.source.LARGE", 1 << 30)
+    turns = train(task, asked, settings, Workshop())
+    monkeypatch.setattr("fallline.fleet.native.source.LARGE", 0)
+    workshop = Workshop()
+    check_same(train(task, asked, settings, workshop), turns)
+    assert workshop.notes() == ()
+    assert [record.outcome.diverged for record in turns] == [False, True, False]

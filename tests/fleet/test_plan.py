@@ -24,6 +24,7 @@ from fallline.fleet.plan import LEAST, Job
 from fallline.fleet.plan import jobs as jobs_of
 from fallline.fleet.settings import LARGEST
 from fallline.fleet.trial import Choice, choose, fitted
+from fallline.fleet.variables import Room
 from fallline.tasks import Metric, Task, Variables
 
 from .cases import check_same, classification, order, regression, table, train
@@ -85,13 +86,13 @@ def test_a_kernel_that_rounds_by_place_is_told_in_the_plan(monkeypatch: pytest.M
 
 
 def test_a_run_that_is_faster_alone_trains_alone(monkeypatch: pytest.MonkeyPatch):
-    measured = trial._tried
+    measured = trial.tried
 
     def slow_in_a_block(task: Task, executor: Any, rows: int) -> Any:
         found = measured(task, executor, rows)
         return dataclasses.replace(found, step=3e-3 if executor == "traced" else 2e-3)
 
-    monkeypatch.setattr(trial, "_tried", slow_in_a_block)
+    monkeypatch.setattr(trial, "tried", slow_in_a_block)
     choice = choose(classification())
     assert (choice.executor, choice.largest, choice.step) == ("alone", 1, 2e-3)
     assert choice.reason.startswith("alone a run is faster: 2 ms a step, against 3 ms in a block")
@@ -239,7 +240,7 @@ def test_a_part_is_evaluated_in_pieces_that_do_not_depend_on_the_fleet(monkeypat
     """Pieces of 4 examples; every example is seen once, whatever the size of the block."""
     task, runs = classification(), [fl.Run(rules.sgd(lr=0.1), seed=s) for s in range(5)]
     whole = train(task, runs)
-    monkeypatch.setattr(block, "_piece", lambda columns, runs: 4)
+    monkeypatch.setattr(block, "_piece", lambda *_: 4)
     pieces = train(task, runs)
     check_same(train(task, runs[3:4]), pieces[3:4], "alone, in pieces")
     for one, other in zip(whole, pieces, strict=True):
@@ -248,9 +249,14 @@ def test_a_part_is_evaluated_in_pieces_that_do_not_depend_on_the_fleet(monkeypat
 
 
 def test_the_size_of_a_piece_keeps_what_a_block_computes_within_memory():
-    assert block._piece(1000, 64) == (1 << 24) // 64_000
-    assert block._piece(1000, 1) == (1 << 24) // 1000
-    assert block._piece(10**9, 64) == 1
+    room = Room(classification())
+    for numbers, per_example, few, size in (
+        (50_000, 1000, 0, 82),
+        (10, 1000, 0, 32),
+        (10, 1000, 1 << 20, 1048),
+    ):
+        room.numbers, room.per_example = numbers, per_example
+        assert block._piece(room, 32, few) == size
 
 
 def test_what_an_example_takes_is_counted_layer_by_layer():
@@ -268,7 +274,7 @@ def test_a_measure_of_the_whole_part_is_never_put_together_from_pieces(monkeypat
     task = classification(score=spread, better="lower")
     runs = [fl.Run(rules.sgd(lr=0.1), seed=s) for s in range(3)]
     whole = train(task, runs)
-    monkeypatch.setattr(block, "_piece", lambda columns, runs: 4)
+    monkeypatch.setattr(block, "_piece", lambda *_: 4)
     for one, other in zip(whole, train(task, runs), strict=True):
         np.testing.assert_array_equal(
             one.series["validation_score"].values, other.series["validation_score"].values
@@ -319,9 +325,11 @@ def test_numbers_are_columns_of_runs_at_each_step():
         fl.Run(rules.adam(lr=plan_, beta1=0.5), loss={"1.weight": 4.0}),
     ]
     fed = Numbers(Cast(task), runs)
-    at = fed.between(3, 6)
+    found, scheduled = fed.between(3, 6)
+    assert scheduled == {"lr"}
     for t in range(3):
-        column = at(t)
+        column = {path: values[t] if path in scheduled else values for path, values in found.items()}
+        assert {k: v.tolist() for k, v in fed.at(3 + t).items()} == {k: v.tolist() for k, v in column.items()}
         assert column["lr"].tolist() == [0.1, plan_.at(3 + t)]
         assert column["beta1"].tolist() == [0.9, 0.5]
         assert {c.dtype for c in column.values()} == {torch.float64}

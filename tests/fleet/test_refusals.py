@@ -40,7 +40,7 @@ def task() -> Task:
         ([fl.Run(SGD)], {"steps": 0}, BadValue, "^steps must be a whole number of at least 1, got 0$"),
         ([fl.Run(SGD)], {"batch": 0.5}, BadValue, "^batch must be a whole number of at least 1, got 0.5$"),
         ([fl.Run(SGD)], {"workers": -1}, BadValue, "^workers must be a whole number, 0 to train in this process, got -1$"),
-        ([fl.Run(SGD)], {"executor": "eager"}, BadValue, "^executor must be auto, traced, compiled or alone, got 'eager'$"),
+        ([fl.Run(SGD)], {"executor": "eager"}, BadValue, "^executor must be auto, traced, compiled or alone, or graphed on a GPU, got 'eager'$"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused(

@@ -214,7 +214,10 @@ def test_a_signal_to_all_is_the_parents_to_answer():
     [
         ({"workers": -1}, "^workers must be a whole number, 0 to train in this process, got -1$"),
         ({"workers": True}, "^workers must be a whole number, 0 to train in this process, got True$"),
-        ({"executor": "fast"}, "^executor must be auto, traced, compiled or alone, got 'fast'$"),
+        (
+            {"executor": "fast"},
+            "^executor must be auto, traced, compiled or alone, or graphed on a GPU, got 'fast'$",
+        ),
         ({"steps": 0}, "^steps must be a whole number of at least 1, got 0$"),
         ({"steps": 2.5}, "^steps must be a whole number of at least 1, got 2.5$"),
         ({"batch": 0}, "^batch must be a whole number of at least 1, got 0$"),

@@ -353,16 +353,3 @@ def test_a_schedule_and_a_torch_scheduler_do_not_share_a_number():
     optimizer.param_groups[0]["momentum"] = 0.7
     with pytest.raises(BadRule, match=r"momentum of parameter group 0 .* set it to 0.7 too"):
         optimizer.step()
-
-
-def test_a_state_of_another_optimizer_is_refused():
-    (problem, ours), (other, theirs) = pair("Adam")
-    run(((problem, ours), (other, theirs)), 2)
-    before = copy.deepcopy(ours.state_dict())
-    with pytest.raises(
-        BadValue, match=r"parameter 0 has \['exp_avg', 'exp_avg_sq', 'step'\], and .* was expected"
-    ):
-        ours.load_state_dict(theirs.state_dict())
-    with pytest.raises(BadValue, match=r"its parameter groups have no \['betas', 'amsgrad', 'fused'\]"):
-        ours.load_state_dict(optim.RMSprop(other.params).state_dict())
-    assert str(ours.state_dict()) == str(before)

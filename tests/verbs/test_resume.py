@@ -346,6 +346,30 @@ def test_a_second_process_is_refused_before_anything_is_read(stopped: Stopped, m
     assert list((folder / "checkpoints").iterdir())
 
 
+def test_a_study_of_a_gpu_goes_on_where_it_is_told_to(stopped: Stopped, mine: str):
+    folder = stopped(mine, RULES)
+    note(folder, plan={**provenance(folder)["plan"], "device": "cuda:99"})
+    with pytest.raises(
+        BadValue, match=r"'cuda:99' (needs a GPU, and torch finds none here|is not there: the GPUs of this)"
+    ):
+        fl.resume(folder)
+    fl.resume(folder, device="cpu")
+    assert provenance(folder)["plan"]["device"] == "cpu"
+    assert provenance(folder)["plan"]["events"] == [
+        "the plan was made for cuda:99 and is made anew for cpu: from here on runs may differ in their last digits"
+    ]
+
+
+@pytest.mark.parametrize("gpu", ["Some GPU", None])
+def test_another_gpu_is_told(gpu: str | None):
+    then = {
+        "versions": {"torch": "2"}, "hardware": {"processor": "x"}, "fallline": "1", "code": "a", "plan": {"gpu": "Some GPU"},
+    }  # fmt: skip
+    assert verb._changed(then, {**then, "plan": {"gpu": gpu}}) == []
+    (sentence,) = verb._changed(then, {**then, "plan": {"gpu": "Another"}})
+    assert sentence.startswith("the GPU was Some GPU when this study began and is Another now: ")
+
+
 @pytest.mark.parametrize("every", [-1, "often", True, float("nan")])
 def test_a_time_between_checkpoints_is_a_number(compare: Compare, every: Any, tmp_path: Path):
     with pytest.raises(

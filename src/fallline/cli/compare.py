@@ -30,7 +30,8 @@ def compare(
     baseline: Annotated[Path | None, typer.Option(help="An earlier store; exit status 1 where an arm is worse than it was.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for store and report.", show_default="a new one under fallline-out")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 trains in this one.", show_default="one per core")] = None,
-    executor: Annotated[str, typer.Option(help="auto, traced, compiled or alone.")] = "auto",
+    executor: Annotated[str, typer.Option(help="auto, traced, compiled or alone; graphed on a GPU.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, how and for how long, and train nothing.")] = False,
     every: Annotated[float, typer.Option("--checkpoint-every", help="Seconds between two checkpoints of a block of runs.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -45,8 +46,8 @@ def compare(
             "retune": False if single_tuning else None,
         }
         _show_plan(
-            tasks, given, as_json, steps=steps, batch=batch, workers=workers, executor=executor, minutes=minutes,
-            level=level, seed=seed, **asked,
+            tasks, given, as_json, steps=steps, batch=batch, workers=workers, executor=executor, device=device,
+            minutes=minutes,            level=level, seed=seed, **asked,
         )  # fmt: skip
         return
     from ..verbs.compare import compare as run
@@ -56,7 +57,8 @@ def compare(
         found = run(
             tasks, given, steps=steps, batch=batch, replicates=replicates, rates=rates, seeds=seeds,
             retune=False if single_tuning else None, target=target, level=level, seed=seed, minutes=minutes,
-            baseline=baseline, out=out, workers=workers, executor=executor, every=every,
+            baseline=baseline, out=out, workers=workers, executor=executor, device=device,
+            every=every,
         )  # fmt: skip
     finish(found, as_json=as_json)
 

@@ -15,6 +15,7 @@ from .compare import finish, stopped_cleanly
 def resume(
     store: Annotated[Path, typer.Argument(help="A store (study.db), or the folder that holds it.")],
     workers: Annotated[int | None, typer.Option(help="Processes; 0 trains in this one.", show_default="as before")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="as before")] = None,
     every: Annotated[float | None, typer.Option("--checkpoint-every", help="Seconds between two checkpoints of a block of runs.", show_default="as before")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:  # fmt: skip
@@ -29,5 +30,5 @@ def resume(
             file=sys.stderr,
         )
     with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
-        found = run(path, workers=workers, every=every)
+        found = run(path, workers=workers, device=device, every=every)
     finish(found, as_json=as_json)

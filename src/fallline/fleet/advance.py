@@ -41,6 +41,11 @@ class Inputs(NamedTuple):
     own: Batch
     mask: Tree
 
+    def leaves(self) -> tuple[Tensor, ...]:
+        """The tensors, in the order in which they are flattened."""
+        first = (*self.h.values(), *self.loss_h.values(), self.examples, self.seed, self.step)
+        return (*first, *self.own.values(), *self.mask.values())
+
 
 Told: TypeAlias = dict[str, Tensor]
 MEASURED = ("gradient_norm", "update_ratio")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,11 @@ from .. import rng
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Batch, Task
-from . import variables
-from .advance import MEASURED, Carry, Inputs
-from .feed import Numbers, Order, Stream
+from . import device as devices
+from . import stretch, variables
+from .advance import MEASURED, Carry
+from .feed import Numbers, Order, Stream, own_columns
+from .graphed import Loop
 from .guard import Guard
 from .log import Log
 from .members import Cast
@@ -29,6 +30,8 @@ from .widths import cut
 from .workshop import Workshop
 
 Progress = Callable[[int], None]
+FEW, MANY = 1 << 20, 1 << 27
+"""Numbers that a block may compute at once in any case, when it is judged: on a processor, and on a GPU."""
 
 
 def train(
@@ -71,7 +74,7 @@ def trained(
         guard: looks after the block.
     """
     until, guard = settings.steps if until is None else until, guard or Guard()
-    with torch.no_grad(), single_threaded():
+    with workshop.around(task, runs, settings):
         block = Block(workshop.cast(task), runs, settings, workshop, start)
         for stop in [e for e in settings.evaluations if block.step < e <= until]:
             begin = block.step
@@ -87,17 +90,6 @@ def trained(
         yield block
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Use one thread inside, in a worker as in this process, so that a block gives the same numbers here and there."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Block:
     """The state of a block in training."""
 
@@ -111,32 +103,42 @@ class Block:
         kind = cast.kind(runs[0], settings.batch)
         self.task, self.batch = cast.variant(dict(kind.options)), kind.batch
         rule = runs[0].rule
-        self._step = workshop.step(self.task, rule, settings.executor)
+        self.program = workshop.step(self.task, rule, settings.executor)
         self._evaluation = workshop.evaluation(self.task, rule, settings.executor)
-        self.columns = dict(self.task.parts.get("train", {}))
-        self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in self.runs])
+        self.device, self.shelf = torch.device(settings.device), workshop.shelf
+        deferred = self.device.type != "cpu" or settings.executor == "graphed"
+        self.columns = self._part("train")
+        self.seeds = torch.tensor([rng.seed_for(run.seed, "noise") for run in self.runs], device=self.device)
         self.numbers = Numbers(cast, self.runs)
         samples = [member.sample for member in self.members]
         seen = [None if s is None else s.train for s in samples]
-        self.order = Order([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
-        self.own = _own_columns(self.columns, samples)
-        room, h = workshop.room(self.task), self.numbers.between(0, 1)(0)
-        self.mask, self.per_example = room.masks(self.members), room.per_example
+        drawn = ([run.seed for run in self.runs], kind.examples[0], self.batch, seen)
+        self.order = devices.Order(*drawn, self.device) if deferred else Order(*drawn)
+        own = own_columns(dict(self.task.parts.get("train", {})), samples)
+        self.own = devices.moved(own, self.device)
+        room, h = workshop.room(self.task), self.numbers.at(0)
+        self.numbers.move(self.device)
+        self.mask = devices.moved(room.masks(self.members), self.device)
+        few = FEW if self.device.type == "cpu" else MANY
+        self.piece = _piece(room, self.batch, few // settings.largest)
         self.frozen: dict[int, list[Tensor]] = {}
         self.pending: list[Tensor] = []
         self.seconds = np.zeros(len(self.runs))
         if start is None:
             self.step, self.log = 0, Log(np.full(len(self.runs), -1, dtype=np.int64))
-            self.carry = variables.started(room, self.members, h)
-            self.evaluate()
+            self.carry = devices.moved(variables.started(room, self.members, h), self.device)
         else:
-            self._go_on(start.take(rows), variables.restored(room, rule, h, start.take(rows).arrays))
+            carry = variables.restored(room, rule, h, start.take(rows).arrays)
+            self._go_on(start.take(rows), devices.moved(carry, self.device))
         self.stream = None if self.task.stream is None else Stream(self.task, self.batch, self.step)
+        self.loop = Loop(self, self.program) if deferred else None
+        if start is None:
+            self.evaluate()
         self._spend(began)
 
     def _go_on(self, held: Snapshot, carry: Carry) -> None:
         self.step, self.carry, self.log = held.step, carry, Log.of(held)
-        self.pending = list(torch.from_numpy(held.arrays["pending"].copy()).unbind(1))
+        self.pending = [torch.from_numpy(held.arrays["pending"].T.copy()).to(self.device)]
         self.seconds = held.arrays["seconds"].copy()
         for i in np.flatnonzero(self.log.died >= 0):
             self.frozen[int(i)] = [t[i].clone() for t in pytree.tree_leaves((carry.params, carry.buffers))]
@@ -148,56 +150,31 @@ class Block:
     def advance(self, stop: int, guard: Guard) -> None:
         """Take the steps to ``stop``, the next evaluation; the last of them is measured."""
         began = time.perf_counter()
-        start = max(e for e in self.settings.evaluations if e <= self.step)
-        index, h = self.order.between(start, stop), self.numbers.between(start, stop)
-        held, shape = pytree.tree_flatten(self.carry)
-
-        def inputs(t: int) -> Inputs:
-            given = (h(t - start), self.numbers.loss, index[t - start], self.seeds, torch.tensor(t))
-            return Inputs(*given, self.own, self.mask)
-
-        def snapshot() -> Snapshot:
-            self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
-            return self.snapshot()
-
-        columns = self.columns
-        if self.stream is not None:  # the examples of a step are all that there is of the data
-            index = torch.arange(self.batch).expand(stop - start, len(self.runs), self.batch).contiguous()
-            columns = self.stream.next()
-        args = (self.carry, inputs(self.step), columns)
-        plain, measured = (self._step.bind(*args, without=n)[0] for n in (len(MEASURED), 0))
-        for t in range(self.step, stop):
-            run = measured if t == stop - 1 else plain
-            after = run(*held, *_leaves(inputs(t)), *columns.values())
-            before, held, (train_loss, alive, *told) = held, after[: len(held)], after[len(held) :]
-            if int(alive.sum()) + len(self.frozen) < len(self.runs):
-                self._freeze(t, before, alive)
-            self.pending.append(train_loss)
-            self.step = t + 1
-            if self.step < stop:
-                guard.look(snapshot)
-                columns = columns if self.stream is None else self.stream.next()
-        self.carry = self._with_frozen(pytree.tree_unflatten(held, shape))
-        self.log.add("train_loss", stop, torch.stack(self.pending, 1).double().mean(1))
+        if self.loop is not None:
+            told = self.loop.advance(stop, guard)
+        else:
+            told = stretch.advance(self, stop, guard)
+            self._put_back_frozen()
+        self.log.add("train_loss", stop, torch.cat(self.pending).T.contiguous().double().mean(1))
         self.pending = []
-        for name, values in zip(MEASURED, told[: len(MEASURED)], strict=True):
+        for name, values in zip(MEASURED, told, strict=True):
             self.log.add(name, stop, values)
         self._spend(began)
 
-    def _freeze(self, step: int, before: list[Tensor], alive: Tensor) -> None:
+    def freeze(self, runs: Sequence[int], step: int, before: Sequence[Tensor]) -> None:
         """Keep the last finite parameters and buffers of runs that have just left the finite numbers."""
         variables = len(self.carry.params) + len(self.carry.buffers)
-        for i in (~alive).nonzero().flatten().tolist():
+        for i in runs:
             if i not in self.frozen:
                 self.frozen[i] = [t[i].clone() for t in before[:variables]]
                 self.log.died[i] = step
 
-    def _with_frozen(self, carry: Carry) -> Carry:
+    def _put_back_frozen(self) -> None:
         """Put the frozen runs back to where they were; what they computed since is of no run."""
         for i, kept in self.frozen.items():
-            for whole, own in zip(pytree.tree_leaves((carry.params, carry.buffers)), kept, strict=True):
-                whole[i] = own
-        return carry
+            whole = pytree.tree_leaves((self.carry.params, self.carry.buffers))
+            for tensor, own in zip(whole, kept, strict=True):
+                tensor[i] = own
 
     # --- evaluation -----------------------------------------------------------------------------------------
 
@@ -208,12 +185,13 @@ class Block:
 
     def _judged(self, part: str) -> dict[str, Tensor]:
         """Loss and score on a part, for each run and, where they are, for each example."""
-        columns, rows = dict(self.task.parts.get(part, {})), None
+        columns, rows = self._part(part), None
         folds = [member.sample.validation for member in self.members if member.sample is not None]
         if part == "validation" and any(fold is not None for fold in folds):
-            columns, rows = self.columns, torch.from_numpy(np.stack([f for f in folds if f is not None]))
+            rows = torch.from_numpy(np.stack([f for f in folds if f is not None])).to(self.device)
+            columns = self.columns
         whole = self.task.size(part) if rows is None else rows.shape[1]
-        size = _piece(self.per_example, self.settings.largest)
+        size = self.piece
         found = self._on(columns, rows, 0, min(size, whole))
         if size >= whole:
             return found
@@ -223,6 +201,10 @@ class Block:
         pieces = [found, *(self._on(columns, rows, i, min(i + size, whole)) for i in starts)]
         return {name: torch.cat([piece[name] for piece in pieces], 1) for name in found}
 
+    def _part(self, part: str) -> Batch:
+        """The columns of a part, where this block trains."""
+        return self.shelf.columns(self.task.parts.get(part, {}), self.device)
+
     def _on(self, columns: Batch, rows: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:
         """Loss and score on some examples, which every run is given as its own, as batches are."""
         if rows is None:
@@ -230,7 +212,7 @@ class Block:
         else:
             own = {k: c[rows[:, start:stop]] for k, c in columns.items()}
         found: dict[str, Tensor] = self._evaluation(
-            self.carry, self.numbers.loss, self.seeds, torch.tensor(-1 - start), own
+            self.carry, self.numbers.loss, self.seeds, torch.tensor(-1 - start, device=self.device), own
         )
         return found
 
@@ -238,18 +220,19 @@ class Block:
 
     def snapshot(self) -> Snapshot:
         """Where the runs stand."""
+        self._put_back_frozen()
         held = {**variables.arrays(self.carry, self.count), **self.log.arrays(self.count)}
         held["seconds"] = self.seconds[: self.count].copy()
-        empty = torch.zeros(len(self.runs), 0)
-        pending = torch.stack(self.pending, 1) if self.pending else empty
-        held["pending"] = pending[: self.count].numpy().copy()
+        pending = torch.cat(self.pending).T if self.pending else torch.zeros(len(self.runs), 0)
+        held["pending"] = pending[: self.count].contiguous().cpu().numpy().copy()
         series = {name: np.array(at, dtype=np.int64) for name, at in self.log.steps.items()}
         return Snapshot(tuple(self.runs[: self.count]), self.step, held, series)
 
     def records(self) -> list[Record]:
         """What the runs leave at the end."""
         began = time.perf_counter()
-        judged = {f"test_{k}": v for k, v in self._judged("test").items()} if self.settings.judge else {}
+        found = self._judged("test") if self.settings.judge else {}
+        judged = {f"test_{k}": v.cpu() for k, v in found.items()}
         self._spend(began)
         snapshot = self.snapshot()
         return [self._record(snapshot, i, judged) for i in range(self.count)]
@@ -268,32 +251,15 @@ class Block:
         return replace(record, outcome=outcome, examples=each)
 
 
-def _leaves(given: Inputs) -> tuple[Tensor, ...]:
-    """The tensors of the inputs in the order in which they are flattened."""
-    first = (*given.h.values(), *given.loss_h.values(), given.examples, given.seed, given.step)
-    return (*first, *given.own.values(), *given.mask.values())
-
-
 def _rows(count: int, settings: Settings) -> list[int]:
     """The rows of a block; a single run twice, where others have company: kernels for one run are others."""
     return [0, 0] if count == 1 < settings.largest else list(range(count))
-
-
-def _own_columns(columns: Batch, samples: Sequence[Any]) -> Batch:
-    """The columns that differ from run to run, [runs, examples, …]."""
-    names = sorted({name for sample in samples if sample is not None for name in sample.columns})
-    return {
-        name: torch.stack(
-            [columns[name] if s is None else s.columns.get(name, columns[name]) for s in samples]
-        )
-        for name in names
-    }
 
 
 def _means(values: Tensor) -> Tensor:
     return values.double().mean(1) if values.ndim > 1 else values.double()
 
 
-def _piece(per_example: int, runs: int, most: int = 1 << 24) -> int:
-    """How many examples to evaluate at once, so that what a block computes stays within memory."""
-    return max(1, most // (runs * per_example))
+def _piece(room: variables.Room, batch: int, few: int) -> int:
+    """How many examples to judge at once: as many as take no more memory than the gradient of a training batch."""
+    return max(1, batch + room.numbers // room.per_example, few // room.per_example)

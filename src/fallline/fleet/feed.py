@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,18 +33,42 @@ class Numbers:
             else:
                 self.fixed[path] = _column(column)
 
-    def between(self, start: int, stop: int) -> Callable[[int], dict[str, Tensor]]:
-        """The numbers at the steps from ``start``, by the number of steps since then."""
+    def between(self, start: int, stop: int) -> tuple[dict[str, Tensor], set[str]]:
+        """The numbers at some steps: [runs] each, [steps, runs] of those whose names are in the set."""
+        return {**self.fixed, **self.tables(start, stop)}, set(self.scheduled)
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """The numbers at a step."""
+        return {**self.fixed, **{path: table[0] for path, table in self.tables(step, step + 1).items()}}
+
+    def tables(self, start: int, stop: int) -> dict[str, Tensor]:
+        """The numbers that change with the steps, [steps, runs]."""
         steps = torch.arange(start, stop)
         tables = {}
         for path in self.scheduled:
             rows = [schedules.values(row[path], steps) for row in self.of_rules]
             tables[path] = torch.stack(rows, 1)
-        return lambda t: {**self.fixed, **{path: table[t] for path, table in tables.items()}}
+        return tables
+
+    def move(self, device: torch.device) -> None:
+        """Bring the numbers that stay to a device."""
+        self.loss = {path: column.to(device) for path, column in self.loss.items()}
+        self.fixed = {path: column.to(device) for path, column in self.fixed.items()}
 
 
 def _column(values: Sequence[Any]) -> Tensor:
     return torch.tensor([float(v) for v in values], dtype=torch.float64)
+
+
+def own_columns(columns: Batch, samples: Sequence[Any]) -> Batch:
+    """The columns that differ from run to run, [runs, examples, …]."""
+    names = sorted({name for sample in samples if sample is not None for name in sample.columns})
+    return {
+        name: torch.stack(
+            [columns[name] if s is None else s.columns.get(name, columns[name]) for s in samples]
+        )
+        for name in names
+    }
 
 
 class Order:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+import torch
 
 from .. import rules, specs
 from ..errors import BadTask, BadValue, NotFound, nearest
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Task
+from . import device as devices
+from . import probing
 from .keep import Keep
 from .members import MODEL, Cast, Kind
 from .plan import Job, jobs, told
@@ -18,7 +23,7 @@ from .pool import Pool, cores
 from .pruning import Policy, pruned
 from .settings import Settings, evaluations
 from .snapshot import Snapshot
-from .trial import Choice, choose, fitted
+from .trial import LONG, Choice, choose, fitted
 
 Progress = Callable[[int], None]
 Standing = tuple[Snapshot, int]
@@ -33,7 +38,9 @@ class Fleet:
     Args:
         tasks: the tasks.
         workers: processes; left out, one per core.
-        executor: auto, traced, compiled or alone.
+        executor: auto, traced, compiled or alone; on a GPU auto, graphed, traced or alone.
+        device: cpu, cuda, cuda:1; auto takes a GPU where it is faster, or where the plan says so. On a GPU all blocks
+            train in this process, one after another.
         steps: of the longest runs, by which it is known whether compiling pays; left out, it does not.
         keep: where blocks in training are saved from time to time; left out, nowhere.
         plan: what :meth:`plan` told about an earlier fleet of these tasks, whose choices are taken over.
@@ -45,26 +52,49 @@ class Fleet:
         *,
         workers: int | None = None,
         executor: str = "auto",
+        device: str = "auto",
         steps: int = 0,
         keep: Keep | None = None,
         plan: Mapping[str, Any] | None = None,
     ) -> None:
-        if executor not in ("auto", "traced", "compiled", "alone"):
-            raise BadValue(f"executor must be auto, traced, compiled or alone, got {executor!r}")
+        then = plan.get("device", "cpu") if plan else "auto"
+        asked = then if device == "auto" else device
+        self.device = devices.place("cpu" if asked == "auto" else asked)
+        probing.check_executor(executor, self.device)
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
             raise BadValue(f"workers must be a whole number, 0 to train in this process, got {workers!r}")
         self.tasks, self.executor, self.steps = list(tasks), executor, steps
         self._casts = [Cast(task) for task in self.tasks]
-        self.choices: dict[Variant, Choice] = _recalled(plan or {}, self.tasks)
+        self.choices: dict[Variant, Choice] = _recalled(plan or {}, self.tasks, self.device)
         self.workers = cores() if workers is None else workers
+        if self.device.type == "cuda":
+            self.workers = 0  # a GPU gains by one large block, and no fork may use it
         for task in range(len(self.tasks)):
             self._choice((task, ()))
+        if asked == "auto" and executor == "auto" and steps >= LONG and devices.gpus():
+            self._try_gpu()
         self.pool = Pool(self.tasks, self.workers, keep)
+        if then not in ("auto", str(self.device)):
+            self.pool.events.append(
+                f"the plan was made for {then} and is made anew for {self.device}: from here on runs may differ in their "
+                "last digits"
+            )
+
+    def _try_gpu(self) -> None:
+        """Go to the GPU where all tasks together are faster there."""
+        gpu = devices.place("cuda")
+        with suppress(BadTask):  # what does not fit there trains here
+            there = {variant: probing.choose(self.tasks[variant[0]], gpu) for variant in self.choices}
+            if probing.faster(list(there.values()), list(self.choices.values()), max(1, self.workers)):
+                self.device, self.choices, self.workers = gpu, there, 0
 
     def _choice(self, variant: Variant) -> Choice:
         task, options = variant
         if variant not in self.choices:
             own = self._casts[task].variant(dict(options))
+            if self.device.type == "cuda":
+                self.choices[variant] = probing.choose(own, self.device, self.executor)
+                return self.choices[variant]
             choice, workers = fitted(choose(own, self.executor, self.steps), max(1, self.workers), own.name)
             self.workers = min(self.workers, workers)
             self.choices[variant] = choice
@@ -141,7 +171,14 @@ class Fleet:
             if options:
                 own = tasks[self.tasks[i].name].setdefault("variants", [])
                 own.append({"options": dict(options), **choice.plain()})
-        return {"workers": len(self.pool), "tasks": tasks, "events": list(self.pool.events)}
+        where = {"device": str(self.device)} | (
+            {} if self.device.type == "cpu" else {"gpu": devices.name(self.device)}
+        )
+        return {"workers": len(self.pool), **where, "tasks": tasks, "events": list(self.pool.events)}
+
+    def free(self) -> int:
+        """Bytes that runs in training can take, on the device."""
+        return probing.free(self.device)
 
     def __enter__(self) -> Fleet:
         return self
@@ -150,11 +187,11 @@ class Fleet:
         self.pool.close()
 
 
-def _recalled(plan: Mapping[str, Any], tasks: Sequence[Task]) -> dict[Variant, Choice]:
-    """The choices that a plan tells of."""
+def _recalled(plan: Mapping[str, Any], tasks: Sequence[Task], device: torch.device) -> dict[Variant, Choice]:
+    """The choices for a device that a plan tells of."""
     found: dict[Variant, Choice] = {}
     for i, task in enumerate(tasks):
-        if task.name in plan.get("tasks", {}):
+        if task.name in plan.get("tasks", {}) and plan.get("device", "cpu") == str(device):
             own = plan["tasks"][task.name]
             for data in ({**own, "options": {}}, *own.get("variants", [])):
                 found[i, tuple(sorted(data["options"].items()))] = Choice.rebuild(data)
@@ -211,6 +248,7 @@ def run(
     weights: bool = False,
     workers: int | None = None,
     executor: str = "auto",
+    device: str = "auto",
     prune: Policy | None = None,
     progress: Progress | None = None,
 ) -> list[Record]:
@@ -227,7 +265,9 @@ def run(
         batch: examples in a training batch; the task's where left out.
         weights: whether to keep each run's final parameters in its record.
         workers: processes, 0 for this one; left out, one per core where that pays.
-        executor: auto, traced, compiled or alone.
+        executor: auto, traced, compiled or alone; on a GPU auto, graphed, traced or alone.
+        device: cpu, cuda, cuda:1; auto takes a GPU where there is one, the training is long, and a trial finds it
+            faster.
         prune: which runs are given up early, such as ``fl.fleet.halving(eta=3, first=100)``; left out, none.
         progress: called with the number of run-steps done since its last call.
 
@@ -244,7 +284,7 @@ def run(
     if workers is None and steps * len(runs) <= SMALL:
         workers = 0
     asked, found = [(0, run) for run in runs], dict[int, Record]()
-    with Fleet([task], workers=workers, executor=executor, steps=steps) as fleet:
+    with Fleet([task], workers=workers, executor=executor, device=device, steps=steps) as fleet:
         if prune is not None:
             return pruned(fleet, asked, settings, prune, progress).records
         for positions, records in fleet.train(asked, settings, progress):

@@ -42,7 +42,8 @@ class Job:
 
     def settings(self, asked: Settings) -> Settings:
         """The settings of this block."""
-        return replace(asked, executor=self.choice.executor, largest=self.choice.largest)
+        own = self.choice
+        return replace(asked, executor=own.executor, largest=own.largest, device=own.device)
 
     def cut(self, size: int) -> list[Job]:
         """This job in pieces of at most ``size`` runs, nearly equal."""
@@ -107,6 +108,7 @@ def told(
         rows.append({
             "task": names[task], "rule": kind.structure, "options": dict(kind.options), "batch": kind.batch,
             "runs": runs, "blocks": len(own), "largest_block": largest, "executor": choice.executor,
+            "device": choice.device,
             "reason": choice.reason, "bytes": choice.memory * largest,
             "core_seconds": choice.step * runs * steps, "positions": sorted(p for job in own for p in job.positions),
         })  # fmt: skip

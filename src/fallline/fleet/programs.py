@@ -5,6 +5,7 @@ traced     ``vmap`` says what the block computes; recording writes it down as a 
            last digits would depend on a run's place in its block are written with others that do not (``steady``)
 compiled   the operations of one run, written as one function in C, which is called for each run of the block
            (``native``); where there is no C compiler, or an operation is not known in C, as traced
+graphed    as traced, and its calls are captured as one CUDA graph (``graphed``)
 alone      no batching: each run of the block by itself, for models that ``vmap`` cannot take
 """
 
@@ -15,16 +16,18 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from ..native.recording import Recording, Unrecordable, record
 from . import native, steady
+from .device import made_on
 
 aten = torch.ops.aten
-Executor: TypeAlias = Literal["traced", "compiled", "alone"]
+Executor: TypeAlias = Literal["traced", "graphed", "compiled", "alone"]
 
 
 class Program:
@@ -34,10 +37,20 @@ class Program:
         function: the pure function of one run.
         in_dims: for each argument, 0 where every run has its own, ``None`` where all runs share it.
         executor: how it runs.
+        carries: where its result begins with the next value of its first argument, a named tuple whose last tensor
+            says whether a run goes on: how many of the tuple's first fields must be found as they were where it
+            does not.
     """
 
-    def __init__(self, function: Callable[..., Any], in_dims: tuple[Any, ...], executor: Executor) -> None:
-        self.function, self.in_dims, self.executor = function, in_dims, executor
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        in_dims: tuple[Any, ...],
+        executor: Executor,
+        *,
+        carries: int = 0,
+    ) -> None:
+        self.function, self.in_dims, self.executor, self.carries = function, in_dims, executor, carries
         self.note = ""
         self._made: dict[Any, Callable[..., list[Tensor]]] = {}
         self._recorded: dict[Any, tuple[Any, Any]] = {}
@@ -46,19 +59,22 @@ class Program:
         """Run on whole arguments."""
         leaves, _ = pytree.tree_flatten(args)
         run, out = self.bind(*args)
-        return pytree.tree_unflatten(run(*leaves), out)
+        carried = self._carried(args)[1]
+        first = [leaves[:carried]] if self.carries else []
+        return pytree.tree_unflatten(run(*first, *leaves[carried:]), out)
 
     def bind(self, *args: Any, without: int = 0) -> tuple[Callable[..., list[Tensor]], Any]:
         """The program for arguments of these shapes, from tensors to tensors, and the structure of its result.
 
-        A loop that calls it at each step keeps its arguments as one list of tensors and saves the rest.
+        A loop that calls it at each step keeps its arguments as one list of tensors and saves the rest. A program
+        that carries takes the carried tensors as a list of their own, and empties it.
 
         Args:
             *args: examples of the arguments.
             without: how many of the last tensors of the result, and what only they need, are left out.
         """
         leaves, shape = pytree.tree_flatten(args)
-        key = (shape, tuple((t.shape, t.dtype) for t in leaves))
+        key = (shape, tuple((t.shape, t.dtype, t.device) for t in leaves))
         if (key, without) not in self._made:
             self._made[key, without] = self._finished(key, args, without)
         return self._made[key, without], self._recorded[key][1]
@@ -80,6 +96,8 @@ class Program:
         short = _shortened(recorded.graph, without)
         for node in short.nodes:
             node.target = _DIRECT.get(node.target, node.target)
+        if self.carries:
+            short.set_codegen(_Emptied(self._carried(args)[1]))
         return GraphModule(recorded.constants, short).forward
 
     def _native(self, key: Any, args: Any, without: int) -> Callable[..., list[Tensor]]:
@@ -93,22 +111,46 @@ class Program:
         short = Recording(_shortened(recorded.graph, without), recorded.constants)
         pairs = zip(pytree.tree_leaves(args), pytree.tree_leaves(row), strict=True)
         own = [whole.ndim > one.ndim for whole, one in pairs]
-        return native.Library(native.write(short, own)).bind(_count(self.in_dims, args))
+        kept, carried = self._carried(args)
+        return native.Library(native.write(short, own, carried, kept)).bind(_count(self.in_dims, args))
+
+    def _boxed(self, flat: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+        if not self.carries:
+            return flat
+
+        def boxed(carried: list[Tensor], *given: Tensor) -> list[Tensor]:
+            held = carried.copy()
+            carried.clear()
+            return flat(*held, *given)
+
+        return boxed
+
+    def _carried(self, args: Any) -> tuple[int, int]:
+        """How many tensors must be found as they were where a run does not go on, and how many are carried."""
+        if not self.carries:
+            return 0, 0
+        return len(pytree.tree_leaves(tuple(args[0])[: self.carries])), len(pytree.tree_leaves(args[0]))
 
     def _record(self, function: Callable[..., Any], args: Any, table: Any = None) -> tuple[Any, Any]:
         leaves, shape = pytree.tree_flatten(args)
         seen: list[Any] = []
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
-            result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
+            with made_on(leaves[0].device):
+                result = function(*pytree.tree_unflatten(list(flat_leaves), shape))
             out, spec = pytree.tree_flatten(result)
             seen[:] = [spec]
             return out
 
         if self.executor == "alone":
             flat(*leaves)
-            return flat, seen[0]
-        recorded = record(flat, leaves, steady.table() if table is None else table)
+            return self._boxed(flat), seen[0]
+        if table is None:
+            table = steady.table() if leaves[0].device.type == "cpu" else {}
+        recorded = record(flat, leaves, table)
+        for name, t in recorded.constants.items():
+            if isinstance(t, nn.Parameter):  # a module's, which may be moved to another device
+                recorded.constants[name] = t.detach()
         _share(recorded.graph)
         return recorded, seen[0]
 
@@ -126,6 +168,29 @@ def _shortened(whole: Graph, without: int) -> Graph:
         _leave_out(graph, without)
     graph.eliminate_dead_code()
     return graph
+
+
+class _Emptied(CodeGen):
+    """Writes a function whose first argument is a list of the carried tensors, which it empties.
+
+    So each of them is freed once it is read for the last time, and a state is not held twice.
+
+    Args:
+        carried: how many there are.
+    """
+
+    def __init__(self, carried: int) -> None:
+        super().__init__()
+        self.carried = carried
+
+    def gen_fn_def(self, free_vars: list[str], maybe_return_annotation: str, **others: Any) -> str:
+        names = list(free_vars)
+        if names and names[0] == "self":
+            del names[0]
+        held, given = names[: self.carried], names[self.carried :]
+        takes = "".join(f", {name}" for name in given)
+        first = f"def forward(self, carried{takes}){maybe_return_annotation}:"
+        return f"{first}\n    {', '.join(held)}, = carried\n    carried.clear()"
 
 
 def _leave_out(graph: Graph, count: int) -> None:

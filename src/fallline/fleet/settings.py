@@ -23,6 +23,7 @@ class Settings:
         executor: how blocks of runs are executed.
         largest: the runs in the task's largest blocks: what depends on the size of a block goes by it, and never by
             the block at hand, so that a run gives the same digits in any.
+        device: cpu, or a GPU such as cuda:0.
     """
 
     steps: int
@@ -32,6 +33,7 @@ class Settings:
     weights: bool = False
     executor: Executor = "traced"
     largest: int = LARGEST
+    device: str = "cpu"
 
 
 def evaluations(steps: int, points: int = 24) -> tuple[int, ...]:

@@ -41,11 +41,12 @@ class Choice:
     """How blocks of a task, or of a variant of it, are executed, and why.
 
     Args:
-        executor: traced, compiled or alone.
+        executor: traced, graphed, compiled or alone.
         largest: runs in the largest blocks.
         reason: in words.
-        step: seconds for one step of one run on one core, as measured; 0 where it was not.
+        step: seconds for one step of one run on one core, or on the GPU, as measured; 0 where it was not.
         memory: bytes that a run takes in training; 0 where they were not measured.
+        device: where.
     """
 
     executor: Executor
@@ -53,12 +54,13 @@ class Choice:
     reason: str
     step: float = field(default=0.0, compare=False)
     memory: int = field(default=0, compare=False)
+    device: str = "cpu"
 
     def plain(self) -> dict[str, Any]:
         """For the provenance."""
         measured = {"seconds_per_step": self.step, "bytes_per_run": self.memory}
         return {
-            "executor": self.executor, "largest_block": self.largest, "reason": self.reason,
+            "executor": self.executor, "device": self.device, "largest_block": self.largest, "reason": self.reason,
             **{name: value for name, value in measured.items() if value},
         }  # fmt: skip
 
@@ -66,7 +68,8 @@ class Choice:
     def rebuild(data: Mapping[str, Any]) -> Choice:
         """The choice that :meth:`plain` wrote down."""
         measured = float(data.get("seconds_per_step", 0.0)), int(data.get("bytes_per_run", 0))
-        return Choice(data["executor"], int(data["largest_block"]), str(data["reason"]), *measured)
+        known = data["executor"], int(data["largest_block"]), str(data["reason"])
+        return Choice(*known, *measured, data.get("device", "cpu"))
 
 
 @dataclass(frozen=True)
@@ -91,24 +94,24 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
     task.check()
     if executor != "auto":
         return Choice(executor, 1 if executor == "alone" else _largest(task, executor), "asked for")  # type: ignore[arg-type]
-    small = _with_little_to_judge(task)
+    small = with_little_to_judge(task)
     size = sum(t.nbytes for t in (*task.init(0).params.values(), *task.init(0).buffers.values()))
     if 4 * size * 3 > free_memory():
-        alone = _tried(small, "alone", 1)
-        return _alone(alone, f"three runs at once do not fit into memory ({_told(size)} each)")
+        alone = tried(small, "alone", 1)
+        return _alone(alone, f"three runs at once do not fit into memory ({told(size)} each)")
     rows = max(3, min(_largest(task), ROWS))
     try:
-        batched = _tried(small, "traced", rows)
+        batched = tried(small, "traced", rows)
     except FalllineError:
         raise
     except Exception as error:
-        return _alone(_tried(small, "alone", 1), f"the model cannot be batched: {_why(task, error)}")
-    alone = _tried(small, "alone", 2)
-    if name := _differs(batched, alone):
+        return _alone(tried(small, "alone", 1), f"the model cannot be batched: {why(task, error)}")
+    alone = tried(small, "alone", 2)
+    if name := differs(batched, alone):
         return _alone(alone, f"batched and alone, {name} differs after {STEPS} steps")
     if steps >= LONG and native.compiler() is not None:
-        compiled = _tried(small, "compiled", rows)
-        if not compiled.notes and not _differs(compiled, alone) and compiled.step * FASTER < batched.step:
+        compiled = tried(small, "compiled", rows)
+        if not compiled.notes and not differs(compiled, alone) and compiled.step * FASTER < batched.step:
             return _batched(task, "compiled", compiled, alone)
     if alone.step * FASTER < batched.step:
         times = f"{1e3 * alone.step:.3g} ms a step, against {1e3 * batched.step:.3g} ms in a block"
@@ -116,7 +119,7 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
     return _batched(task, "traced", batched, alone)
 
 
-def _differs(one: _Tried, other: _Tried) -> str:
+def differs(one: _Tried, other: _Tried) -> str:
     """The first parameter in which the runs of two trials differ by more than rounding; "" where none does."""
     for ours, theirs in zip(one.records, other.records, strict=False):
         for name in ours.weights:
@@ -137,13 +140,15 @@ def _alone(tried: _Tried, reason: str) -> Choice:
     return Choice("alone", 1, f"{reason}, so each run trains alone", tried.step, tried.memory)
 
 
-def _tried(task: Task, executor: Executor, rows: int) -> _Tried:
+def tried(task: Task, executor: Executor, rows: int, device: str = "cpu") -> _Tried:
     """Train the runs of a trial, of which the first and the third are the same."""
     numbers = {k: v for k, v in task.first_numbers().items() if not k.startswith(MODEL)}
     seeds = [0, 1, 0, *range(2, rows)][:rows]
     runs = [Run(rules.sgd(lr=1e-3), seed=seed, loss=numbers) for seed in seeds]
     largest = rows if executor != "alone" else 1
-    settings = Settings(STEPS, task.batch, (0, 1, STEPS), weights=True, executor=executor, largest=largest)
+    settings = Settings(
+        STEPS, task.batch, (0, 1, STEPS), weights=True, executor=executor, largest=largest, device=device
+    )
     marks: list[float] = []
     before = _peak(reset=True)
     workshop = Workshop()
@@ -156,7 +161,7 @@ def _tried(task: Task, executor: Executor, rows: int) -> _Tried:
     return _Tried(records, step, max(memory, least), workshop.notes())
 
 
-def _with_little_to_judge(task: Task, few: int = 8) -> Task:
+def with_little_to_judge(task: Task, few: int = 8) -> Task:
     """The task with few examples to be judged on: a trial looks at steps."""
     judged = {
         part: columns if part == "train" else {name: column[:few] for name, column in columns.items()}
@@ -181,7 +186,7 @@ def _largest(task: Task, executor: str = "traced") -> int:
     return max(1, min(most, LARGEST * 10_000 // max(parameters, 1)))
 
 
-def _why(task: Task, error: Exception) -> str:
+def why(task: Task, error: Exception) -> str:
     """Why a model cannot be batched, and what would do the same."""
     for path, part in [] if task.module is None else task.module.named_modules():
         ours = {nn.LSTM: "LSTM", nn.GRU: "GRU"}.get(type(part))  # by type: ours are their subclasses
@@ -211,13 +216,13 @@ def fitted(choice: Choice, workers: int, name: str) -> tuple[Choice, int]:
         return choice, workers
     if choice.memory > room:
         raise BadTask(
-            f"one run of {name} takes about {_told(choice.memory)} in training, and {_told(int(room))} can be used "
+            f"one run of {name} takes about {told(choice.memory)} in training, and {told(int(room))} can be used "
             "here: ask for a smaller batch, a smaller model, or adapters on a frozen one (fl.lora)"
         )
     workers = min(workers, int(room // choice.memory))
     largest = max(1, min(choice.largest, int(room // choice.memory // workers)))
     reason = (
-        f"{choice.reason}; blocks of {largest} in {workers} processes, as a run takes {_told(choice.memory)}"
+        f"{choice.reason}; blocks of {largest} in {workers} processes, as a run takes {told(choice.memory)}"
     )
     return replace(choice, largest=largest, reason=reason), workers
 
@@ -245,10 +250,10 @@ def _peak(*, reset: bool = False) -> int:
     return 0
 
 
-def _told(size: float) -> str:
+def told(size: float) -> str:
     """A size in words.
 
-    >>> _told(3_200_000_000), _told(5e5)
+    >>> told(3_200_000_000), told(5e5)
     ('3.2 GB', '0.5 MB')
     """
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .. import rules
 from ..specs import Rule
@@ -33,6 +36,7 @@ class Room:
         first = task.init(0)
         self.params, self.buffers = shapes(first.params), shapes(first.buffers)
         self.per_example = numbers_per_example(task)
+        self.numbers = sum(map(math.prod, self.params.values()))
 
     def start(self, member: Member) -> Variables:
         """A run's variables before its first step, with zeros around them where the program is wider."""
@@ -60,27 +64,28 @@ def started(room: Room, members: Sequence[Member], h: Mapping[str, Tensor]) -> C
         members: the runs.
         h: the numbers of their rules at the first step, [runs].
     """
-    made: dict[tuple[Task, int], Variables] = {}
-    for member in members:
-        key = member.task, member.run.seed
-        made[key] = made.get(key) or room.start(member)
-    rows = [made[member.task, member.run.seed] for member in members]
-    params = {k: torch.stack([row.params[k] for row in rows]) for k in rows[0].params}
-    buffers = {k: torch.stack([row.buffers[k] for row in rows]) for k in rows[0].buffers}
-    states = [
-        rules.init(member.run.rule, {k: p[i] for k, p in params.items()}, {k: v[i] for k, v in h.items()})
-        for i, member in enumerate(members)
-    ]
-    return Carry(params, buffers, _stacked(states), torch.ones(len(members), dtype=torch.bool))
+    first: dict[tuple[Task, int], int] = {}
+    whole: list[Tensor] = []
+    shape: Any = None
+    for i, member in enumerate(members):
+        same = first.setdefault((member.task, member.run.seed), i)
+        if same < i:
+            params, buffers = _row((whole, shape), same)
+        else:
+            params, buffers = room.start(member)
+        state = rules.init(member.run.rule, params, {k: v[i] for k, v in h.items()})
+        own, shape = pytree.tree_flatten((params, buffers, state))
+        whole = whole or [t.new_empty((len(members), *t.shape)) for t in own]
+        for tensor, row in zip(whole, own, strict=True):
+            tensor[i] = row
+    params, buffers, state = pytree.tree_unflatten(whole, shape)
+    return Carry(params, buffers, state, torch.ones(len(members), dtype=torch.bool))
 
 
-def _stacked(states: Sequence[State]) -> State:
-    first = states[0]
-    of_params = {
-        k: {s: torch.stack([one.params[k][s] for one in states]) for s in own}
-        for k, own in first.params.items()
-    }
-    return State(of_params, {s: torch.stack([one.tree[s] for one in states]) for s in first.tree})
+def _row(stacked: tuple[list[Tensor], Any], i: int) -> tuple[Tree, Tree]:
+    """The parameters and buffers of a run that is in its place already."""
+    params, buffers, _ = pytree.tree_unflatten([t[i] for t in stacked[0]], stacked[1])
+    return params, buffers
 
 
 def arrays(carry: Carry, count: int) -> dict[str, Array]:
@@ -89,7 +94,7 @@ def arrays(carry: Carry, count: int) -> dict[str, Array]:
     named |= {BUFFERS + k: t for k, t in carry.buffers.items()}
     named |= {f"{STATE}{k}/{s}": t for k, own in carry.state.params.items() for s, t in own.items()}
     named |= {TREE + s: t for s, t in carry.state.tree.items()}
-    return {name: t[:count].numpy().copy() for name, t in named.items()}
+    return {name: t[:count].cpu().numpy().copy() for name, t in named.items()}
 
 
 def restored(room: Room, rule: Rule, h: Mapping[str, Tensor], held: Mapping[str, Array]) -> Carry:

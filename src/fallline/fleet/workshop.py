@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from .. import specs
 from ..tasks.base import Task
 from .advance import Inputs, one_evaluation, one_step
+from .device import Shelf, current, single_threaded
 from .members import Cast
 from .programs import Executor, Program
+from .settings import Settings
 from .variables import Room
 
 
@@ -19,6 +25,7 @@ class Workshop:
         self._programs: dict[Any, Program] = {}
         self._casts: dict[int, Cast] = {}
         self._rooms: dict[int, Room] = {}
+        self.shelf = Shelf()
 
     def cast(self, task: Task) -> Cast:
         """A task with its variants and samples."""
@@ -30,12 +37,20 @@ class Workshop:
             self._rooms[id(task)] = Room(task)
         return self._rooms[id(task)]
 
+    @contextmanager
+    def around(self, task: Task, runs: Sequence[specs.Run], settings: Settings) -> Iterator[None]:
+        """What a block of these runs needs around it."""
+        device, cast = torch.device(settings.device), self.cast(task)
+        own = cast.variant(dict(cast.kind(runs[0], settings.batch).options))
+        with torch.no_grad(), single_threaded(), current(device), self.shelf.frozen(own, device):
+            yield
+
     def step(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
         """The program that takes a block one step further."""
         key = (id(task), specs.structure(rule), executor, "step")
         if key not in self._programs:
             dims = (0, Inputs(0, 0, 0, 0, None, 0, 0), None)  # type: ignore[arg-type]
-            self._programs[key] = Program(one_step(task, rule), dims, executor)
+            self._programs[key] = Program(one_step(task, rule), dims, executor, carries=2)
         return self._programs[key]
 
     def evaluation(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:

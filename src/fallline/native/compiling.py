@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 from .pointwise import Unwritable
@@ -43,7 +44,12 @@ def loaded(text: str, flags: tuple[str, ...], headers: Path) -> ctypes.CDLL:
                 [str(compiler()), *flags, *ends], capture_output=True, text=True, check=False
             )
             if done.returncode:
-                raise Unwritable(f"compiler here that takes it: {done.stderr[:500]}")
+                said = done.stderr[:500]
+                warnings.warn(
+                    f"the C compiler refused a program, and torch's operations take its place: {said}",
+                    stacklevel=2,
+                )
+                raise Unwritable(f"compiler here that takes it: {said}")
             os.replace(made, kept)
     try:
         return ctypes.CDLL(str(kept))

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from .. import rules, specs
 from ..errors import BadRule
 from ..rules.base import behavior
 from ..specs import Rule
 from ..types import Tree
-from .plan import Group, Part
+from .loading import kind_of
+from .plan import Group, Part, plain_number
 from .shell import Shell
 
 
@@ -73,6 +72,11 @@ class Whole:
     keys: Mapping[str, str]
     fused: bool = True
 
+    @property
+    def kind(self) -> str:
+        """The rule without its numbers."""
+        return kind_of(self.rule)
+
     def check(self, group: Group) -> None:
         """Refuse a number outside of its domain."""
         for key, path in self.keys.items():
@@ -95,11 +99,6 @@ class Whole:
         return [
             Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill, self.fused)
         ]
-
-
-def plain_number(value: Any) -> Any:
-    """A number of a parameter group as a float where it is a tensor (torch allows a learning rate to be one)."""
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def keys_of(rule: Rule) -> dict[str, str]:

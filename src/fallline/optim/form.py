@@ -15,8 +15,7 @@ from ..errors import BadValue
 from ..rules import add_decay, identity, numbers
 from ..specs import Domain, Rule
 from ..types import Tree
-from .composed import plain_number
-from .plan import Group, Part
+from .plan import Group, Part, plain_number
 
 IMPLEMENTATIONS = ("foreach", "capturable", "differentiable")
 
@@ -34,6 +33,11 @@ class Form:
     name: str
     rule: Callable[[Group], Rule]
     domains: Mapping[str, Domain]
+
+    @property
+    def kind(self) -> str:
+        """The optimizer's name."""
+        return self.name
 
     def check(self, group: Group) -> None:
         """Refuse a number outside of its domain, and an implementation that is not there."""

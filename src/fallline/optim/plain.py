@@ -12,6 +12,7 @@ from .. import rules
 from ..errors import BadValue
 from ..specs import Rule
 from ..types import Tree
+from .plan import wide
 
 PORTION = 1 << 20
 """Entries that are stepped together by torch's operations, so that not much memory is held on the way."""
@@ -48,6 +49,7 @@ def gradient(name: str, p: Tensor, uphill: bool, scale: Any) -> Tensor:
         )
     if g.is_complex():
         raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
+    g = wide(g)
     if isinstance(scale, Tensor) or scale != 1.0:
         g = (g * (scale.to(g.device) if isinstance(scale, Tensor) else scale)).to(g.dtype)
     return -g if uphill else g

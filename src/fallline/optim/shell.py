@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,11 +17,9 @@ from ..specs import Schedule
 from ..types import Info, State, Tree
 from .clip_grad import check
 from .fused import Runner, total_norm
+from .loading import taken_over
 from .plain import apart, gradient, portions
-from .plan import Group, Part, Plan
-from .saving import paired, refuse_foreign
-
-TREE = "__tree__"
+from .plan import TREE, Group, Part, Plan, named, plain_number, wide
 
 
 class Shell(torch.optim.Optimizer):
@@ -29,7 +27,8 @@ class Shell(torch.optim.Optimizer):
 
     Numbers stand in the parameter groups, where torch's schedulers and the user change them. A number that is a
     schedule shows its value for the next step there, and is changed by nobody else. The state of a parameter is
-    in ``state[p]`` as flat tensors, what belongs to all of them together in ``state["__tree__"]``.
+    in ``state[p]`` as flat tensors, what belongs to all of them together in ``param_groups[i]["__tree__"]``. Parameters
+    of 16 bits are trained as float32 ones whose value is rounded after each step, with moments in float32.
 
     Args:
         params: parameters, groups of them, or ``model.named_parameters()``.
@@ -51,7 +50,7 @@ class Shell(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters with their own numbers; numbers that are not given are those of the optimizer."""
-        group = dict(param_group)
+        group = {key: value for key, value in param_group.items() if key != TREE}
         self._refuse_misspelt(group)
         given = {key: group.get(key, value) for key, value in self._numbers.items()}
         schedules = {key: value for key, value in given.items() if isinstance(value, Schedule)}
@@ -59,6 +58,7 @@ class Shell(torch.optim.Optimizer):
         group.update(shown)
         self._plan.check({**given, **shown})
         super().add_param_group(group)
+        self._keep()
         self._schedules.append(schedules)
         self._shown.append(shown)
 
@@ -74,23 +74,13 @@ class Shell(torch.optim.Optimizer):
 
     def _named(self) -> list[Tree]:
         """The parameters of each group by name; where they were given without names, by number."""
-        given = [group.get("param_names") for group in self.param_groups]
-        numbers = itertools.count()
-        names = [
-            mine or [str(next(numbers)) for _ in group["params"]]
-            for mine, group in zip(given, self.param_groups, strict=True)
-        ]
-        if len({name for mine in names for name in mine}) < sum(len(mine) for mine in names):
-            names = [[f"group {i}: {name}" for name in mine] for i, mine in enumerate(names)]
-        return [
-            dict(zip(mine, group["params"], strict=True))
-            for mine, group in zip(names, self.param_groups, strict=True)
-        ]
+        return named(self.param_groups)
 
     @property
     def steps(self) -> int:
         """The number of steps taken."""
-        return int(self._common["steps"])
+        taken: int = self._common["steps"]
+        return taken
 
     @property
     def note(self) -> str:
@@ -100,16 +90,20 @@ class Shell(torch.optim.Optimizer):
     @property
     def _common(self) -> dict[str, Any]:
         """What belongs to all parameters together: the number of steps, and what the rule keeps for the tree."""
-        state: dict[Any, Any] = self.state
-        found: dict[str, Any] = state[TREE] if TREE in state else {"steps": torch.tensor(0), "tree": {}}
-        return found
+        for group in self.param_groups:
+            if TREE in group:
+                found: dict[str, Any] = group[TREE]
+                return found
+        return {"rule": self._plan.kind, "steps": 0, "tree": {}}
 
     def _keep(self, **changed: Any) -> None:
-        state: dict[Any, Any] = self.state
-        state[TREE] = {**self._common, **changed}
+        kept = {**self._common, **changed}
+        for group in self.param_groups:
+            group[TREE] = kept
 
     # --- a step ---------------------------------------------------------------------------------------------
 
+    @torch.compiler.disable  # a compiled training step runs it as it is, instead of in fifty pieces
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
         """Take one step with the gradients that are there; a parameter without one stays as it is.
@@ -133,6 +127,10 @@ class Shell(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if closure is None and self._asks_for_state():
+            for part in self._plan.parts(self.param_groups, self._named()):
+                self._fill(part, {name: p for name, p in part.params.items() if p.grad is not None})
+            return None
         self._refuse_two_hands()
         self.info = {}
         parts = self._plan.parts(self.param_groups, self._named())
@@ -140,9 +138,20 @@ class Shell(torch.optim.Optimizer):
         self._runner.notes.clear()
         for part in parts:
             self._advance(part, scale)
-        self._keep(steps=torch.tensor(self.steps + 1))
+        self._keep(steps=self.steps + 1)
         self._show()
         return loss
+
+    def _asks_for_state(self) -> bool:
+        """Whether this is no step of training, but one before the first, of rate 0 and along gradients of 0.
+
+        ``torch.distributed.checkpoint`` takes it to have the state made. As a real step it would age the moments,
+        and shrink the weights where a route hides the rates from it.
+        """
+        if self.steps or self.state or any(plain_number(g.get("lr", 0)) for g in self.param_groups):
+            return False
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        return bool(grads) and all(g.layout == torch.strided and not bool(g.any()) for g in grads)
 
     def _clipped(self, parts: list[Part], max_norm: float) -> Any:
         """What all gradients are multiplied by, so that their norm is at most ``max_norm``."""
@@ -171,7 +180,8 @@ class Shell(torch.optim.Optimizer):
     def _advance_plainly(self, part: Part, live: Tree, scale: Any) -> None:
         direction = {name: gradient(name, p, name in part.uphill, scale) for name, p in live.items()}
         state = self._state_of(live)
-        step, after, info = rules.update(part.rule, direction, state, part.params, part.h)
+        params = {name: wide(p) for name, p in part.params.items()}
+        step, after, info = rules.update(part.rule, direction, state, params, part.h)
         for name, p in live.items():
             if after.params[name]:
                 self.state[p] = {key: apart(t, p) for key, t in after.params[name].items()}
@@ -185,7 +195,7 @@ class Shell(torch.optim.Optimizer):
         new = [name for name in live if self._complete.get(name) != needed]
         if not new:
             return
-        start = rules.init(part.rule, part.params, part.h)
+        start = rules.init(part.rule, {name: wide(p) for name, p in part.params.items()}, part.h)
         for name in new:
             if start.params[name]:
                 self.state[live[name]] = {**start.params[name], **self.state[live[name]]}
@@ -250,27 +260,27 @@ class Shell(torch.optim.Optimizer):
 
     # --- saving and loading ---------------------------------------------------------------------------------
 
+    @torch.compiler.disable
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave, bit for bit; tensors keep their dtype and come to the device."""
-        seen: dict[str, Any] = {}
+        """Go on from what :meth:`state_dict` gave, bit for bit.
 
-        def look(_: Any, given: dict[str, Any]) -> None:
-            parts = self._plan.parts(self.param_groups, self._named())
-            refuse_foreign(given, self.param_groups, list(self._numbers), parts)
-            seen.update(given)
-
-        last = self.register_load_state_dict_pre_hook(look)
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            last.remove()
-        for saved, p in paired(seen, self.param_groups):
-            for key, value in seen["state"].get(saved, {}).items():
-                # torch casts to the dtype of the parameter; float64 counters and float32 moments must stay
-                self.state[p][key] = value.to(p.device, copy=True) if isinstance(value, Tensor) else value
-        device, common = self.param_groups[0]["params"][0].device, self._common
-        tree = {key: value.to(device, copy=True) for key, value in common["tree"].items()}
-        self._keep(steps=common["steps"].cpu().clone(), tree=tree)
+        Parameters are found by name where the optimizer that was saved and this one have names
+        (``named_parameters()``): their order may differ, and frozen ones may have come or gone. Else they are found
+        by place. State keeps its own dtype (float32 moments of bfloat16 parameters) and comes to the device. The
+        state of torch's optimizer by the same name is taken too. What does not fit changes nothing.
+        """
+        if self._evaluating:
+            raise BadRule(
+                "load_state_dict() inside evaluating(): its end would put the parameters of before back"
+            )
+        given: Any = copy.copy(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, given)
+            given = given if changed is None else changed
+        state, groups = taken_over(given, self.param_groups, list(self._numbers), self._plan)
+        self.__setstate__({"state": state, "param_groups": groups})
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_plan", "_numbers", "_schedules", "_shown")

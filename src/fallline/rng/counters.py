@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15
+_ALL = (1 << 64) - 1
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
@@ -70,9 +71,24 @@ def _bits(key: Tensor, shape: tuple[int, ...], count: int) -> Tensor:
 
 
 def order(seed: int, epoch: int, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order in which a run sees the ``n`` training examples in an epoch: a permutation of 0 … n − 1."""
-    key = fold(fold(torch.tensor(seed_for(seed, "order")), epoch), torch.arange(n))
-    return torch.argsort(key, stable=True).numpy()
+    """The order in which a run sees the ``n`` training examples in an epoch: a permutation of 0 … n − 1.
+
+    It sorts the examples by ``fold(fold(seed, epoch), example)``, computed in Python and NumPy, which are several
+    times as fast as torch for so little. No two keys are equal, since ``fold`` is a bijection of the counter.
+    """
+    of_epoch = _plain_fold(seed_for(seed, "order"), epoch)
+    return np.argsort(_plain_fold(of_epoch, np.arange(n, dtype=np.uint64)).view(np.int64))
+
+
+def _plain_fold(key: int, counter: Any) -> Any:
+    """``fold`` for a number below 2**64, or for an array of them."""
+    return _plain_mix((_plain_mix(key) + (counter + 1) * _GOLDEN) & _ALL)
+
+
+def _plain_mix(x: Any) -> Any:
+    x = ((x ^ (x >> 30)) * _FIRST) & _ALL
+    x = ((x ^ (x >> 27)) * _SECOND) & _ALL
+    return x ^ (x >> 31)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ def template(
     """
     module = make(0, dtype)
     fixed = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    module = _without_weights(module)
     if not fixed:
         return module, frozenset()
     other = dict(make(1, dtype).named_parameters())
@@ -130,6 +132,32 @@ def template(
             path, _, leaf = name.rpartition(".")
             setattr(module.get_submodule(path), leaf, held[name])
     return module, frozenset(common)
+
+
+def _without_weights(module: nn.Module) -> nn.Module:
+    """A copy without the numbers of the parameters that are trained; their shapes and types stay."""
+    trained = {id(p): p for p in module.parameters() if p.requires_grad}
+    empty: dict[int, Any] = {key: nn.Parameter(p.detach().to("meta")) for key, p in trained.items()}
+    try:
+        return copy.deepcopy(module, empty)
+    except Exception:  # it holds what cannot be copied
+        return module
+
+
+def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Give a template's copy weights of its own, by name; parameters that are shared stay so."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for name, p in list(module.named_parameters(remove_duplicate=False)):
+        path, _, leaf = name.rpartition(".")
+        if name in weights and p not in made:
+            made[p] = nn.Parameter(weights[name].detach().clone(), p.requires_grad)
+        if p in made:
+            setattr(module.get_submodule(path), leaf, made[p])
+    with torch.no_grad():
+        for name, t in module.named_buffers():
+            if name in weights:
+                t.copy_(weights[name])
+    return module
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -50,6 +50,7 @@ def compare(
     out: str | Path | None = None,
     workers: int | None = None,
     executor: str = "auto",
+    device: str = "auto",
     every: float = 60.0,
     progress: bool | None = None,
 ) -> Comparison:
@@ -77,7 +78,8 @@ def compare(
         baseline: an earlier store to hold the arms against; see ``Comparison.worse``.
         out: a folder for the store and the report; left out, a new one under ``fallline-out``.
         workers: processes, 0 for this one; one per core where left out.
-        executor: auto, traced, compiled or alone.
+        executor: auto, traced, compiled or alone; on a GPU auto, graphed, traced or alone.
+        device: cpu, cuda, cuda:1; auto takes a GPU where there is one, runs are long, and a trial finds it faster.
         every: seconds between two checkpoints of a block of runs; one that is killed loses no more.
         progress: whether to show a progress bar; left out, where someone is watching.
 
@@ -105,12 +107,16 @@ def compare(
     check_every(every)
     began, plan = time.perf_counter(), None
     if minutes is not None:
-        with Fleet(found, workers=workers, executor=executor, steps=steps) as pilot:
+        with Fleet(found, workers=workers, executor=executor, device=device, steps=steps) as pilot:
             speed, plan = budget.measure(pilot, question.arms, protocol.batch), pilot.plan()
         question = _fitted(question, Limit(minutes, speed), given, set(set_by_user))
     keep = kept_beside(store, every)
-    with Fleet(found, workers=workers, executor=executor, steps=steps, keep=keep, plan=plan) as fleet:
-        options = asked_for(named, store.parent, question, workers=workers, executor=executor, every=every)
+    with Fleet(
+        found, workers=workers, executor=executor, device=device, steps=steps, keep=keep, plan=plan
+    ) as fleet:
+        options = asked_for(
+            named, store.parent, question, workers=workers, executor=executor, device=device, every=every
+        )  # fmt: skip
         facts = provenance(found, named, fleet.plan()) | options
         with _new_store(store, study_of(found, question.arms, question.protocol), facts) as opened:
             carry_out(question, fleet, opened, began, Memory(), progress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BadValue
-from ..fleet import Fleet, free_memory, settings_for
+from ..fleet import Fleet, settings_for
 from ..reports.table import Table
 from ..specs import Run
 from ..studies.arms import Arm, arms
@@ -34,7 +34,7 @@ class Plan:
         rows = tuple(
             (
                 f"{row['runs']:,}", row["task"], ", ".join(row["arms"]), f"{row['blocks']} × {row['largest_block']}",
-                row["executor"], _size(row["bytes"]),
+                row["executor"] if row["device"] == "cpu" else f"{row['executor']}, {row['device']}", _size(row["bytes"]),
             )
             for row in self.document["rows"]
         )  # fmt: skip
@@ -46,8 +46,11 @@ class Plan:
     def sentence(self) -> str:
         """How long it would take, and what it would hold in memory."""
         told = self.document
+        where = f"in {_count(told['workers'], 'process', 'processes')}"
+        if told["device"] != "cpu":
+            where = f"on {told['device']}"
         return (
-            f"{told['runs']:,} runs of {told['steps']:,} steps in {_count(told['workers'], 'process', 'processes')}: "
+            f"{told['runs']:,} runs of {told['steps']:,} steps {where}: "
             f"about {_time(told['seconds'])}, and {_size(told['bytes'])} of memory for runs in training, of "
             f"{_size(told['free'])} that are free. {told['advice']}"
         )
@@ -70,13 +73,14 @@ def plan(
     batch: int | None = None,
     workers: int | None = None,
     executor: str = "auto",
+    device: str = "auto",
     minutes: float | None = None,
     **protocol: Any,
 ) -> Plan:
     """What :func:`compare` with these arguments would train, how, and for how long; a few steps are tried.
 
     Args:
-        tasks, rules, steps, batch, workers, executor: as for :func:`compare`.
+        tasks, rules, steps, batch, workers, executor, device: as for :func:`compare`.
         minutes: a time budget: whether it would fit is told, with what would make it.
         **protocol: replicates, rates, seeds, retune, level and seed, as for :func:`compare`.
 
@@ -92,18 +96,18 @@ def plan(
     asked = Protocol(steps=steps, batch=found[0].batch if batch is None else batch, **set_by_user)
     compared = arms(found, given, asked.rates)
     runs = [run for arm in compared for run in _runs(arm, asked)]
-    with Fleet(found, workers=workers, executor=executor, steps=steps) as fleet:
+    with Fleet(found, workers=workers, executor=executor, device=device, steps=steps) as fleet:
         settings = settings_for(found, steps, asked.batch, judge=True)
         rows = fleet.forecast([(arm.task, run) for arm, run in runs], settings)
         speed = budget.measure(fleet, compared, asked.batch)
-        told = fleet.plan()
+        told, free = fleet.plan(), fleet.free()
     for row in rows:
         row["arms"] = list(dict.fromkeys(runs[i][0].label for i in row.pop("positions")))
     seconds = speed.seconds(len(runs) * steps)
     largest = sorted((row["bytes"] for row in rows), reverse=True)[: told["workers"]]
     document = {
         "workers": told["workers"], "runs": len(runs), "steps": steps, "seconds": seconds, "bytes": sum(largest),
-        "free": free_memory(), "rows": rows, "reasons": {n: t["reason"] for n, t in told["tasks"].items()},
+        "free": free, "device": told["device"], "rows": rows, "reasons": {n: t["reason"] for n, t in told["tasks"].items()},
         "advice": _advice(speed, asked, seconds, len(runs), minutes),
     }  # fmt: skip
     return Plan(document)

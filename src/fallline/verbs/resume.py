@@ -33,6 +33,7 @@ def resume(
     tasks: Sequence[Task | str] | Task | str | None = None,
     *,
     workers: int | None = None,
+    device: str | None = None,
     every: float | None = None,
     progress: bool | None = None,
 ) -> Comparison:
@@ -46,6 +47,7 @@ def resume(
         store: the store (``study.db``), or the folder that holds it.
         tasks: the same tasks again, where they were given as Python objects; else they are found by their names.
         workers: processes, 0 for this one; as before where left out.
+        device: cpu, cuda, cuda:1; as before where left out. On another, runs agree with those of before within rounding.
         every: seconds between two checkpoints of a block of runs; as before where left out.
         progress: whether to show a progress bar; left out, where someone is watching.
 
@@ -67,7 +69,7 @@ def resume(
     if not finished(path) or _left_over(path):
         with Store.resume(path) as held, telling(path.parent, resumable=tasks is None):
             if not held.finished:
-                _go_on(held, tasks, workers, every, progress)
+                _go_on(held, tasks, workers, device, every, progress)
             kept_beside(path, 0.0).clear()
     write_report(path, report_of(path))
     return Comparison.of(path)
@@ -101,7 +103,14 @@ def _left_over(path: Path) -> bool:
     )
 
 
-def _go_on(store: Store, tasks: Any, workers: int | None, every: float | None, progress: bool | None) -> None:
+def _go_on(
+    store: Store,
+    tasks: Any,
+    workers: int | None,
+    device: str | None,
+    every: float | None,
+    progress: bool | None,
+) -> None:
     began, facts = time.perf_counter(), store.provenance
     asked = facts.get("asked", {})
     named = _named(store, asked, tasks)
@@ -113,8 +122,14 @@ def _go_on(store: Store, tasks: Any, workers: int | None, every: float | None, p
     as_before = asked.get("workers") if asked.get("workers") is not None else facts["plan"]["workers"]
     workers = as_before if workers is None else workers
     keep = kept_beside(store.path, every)
+    executor = asked.get("executor", "auto") if device is None else "auto"
     with Fleet(
-        question.tasks, workers=workers, executor=asked.get("executor", "auto"), keep=keep, plan=facts["plan"]
+        question.tasks,
+        workers=workers,
+        executor=executor,
+        device=device or "auto",
+        keep=keep,
+        plan=facts["plan"],
     ) as fleet:
         now = json.loads(json_text(provenance(question.tasks, named, fleet.plan())))
         memory, told = _memory(store, keep, same_code=facts["code"] == now["code"])
@@ -222,7 +237,9 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         )
     ]
     told.append(("code", f"{then['fallline']} ({then['code']})", f"{now['fallline']} ({now['code']})"))
-    called = {"versions": "torch", "hardware": "the processor", "code": "fallline"}
+    gpus = [facts["plan"].get("gpu") for facts in (then, now)]
+    told += [("gpu", *gpus)] if None not in gpus else []
+    called = {"versions": "torch", "hardware": "the processor", "code": "fallline", "gpu": "the GPU"}
     return [
         f"{called[what]} was {before} when this study began and is {after} now: runs of both are in it, which agree "
         "within rounding and not to the last bit"

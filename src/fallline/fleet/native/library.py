@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import BadTask
 from ...native.compiling import compiler, loaded
+from .memory import LINE
 from .source import Source
 
 __all__ = ["Library", "compiler"]
@@ -24,25 +26,78 @@ class Library:
 
     def __init__(self, source: Source) -> None:
         self.source, self._run = source, loaded(source.text, FLAGS, HERE).run
-        self._run.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p]
+        address, number = ctypes.c_void_p, ctypes.c_long
+        self._run.argtypes = [address, address, number, number, address, address]
 
-    def bind(self, runs: int) -> Callable[..., list[Tensor]]:
-        """The function for a block of as many runs, from tensors to tensors."""
-        run, empty, constants = self._run, torch.empty, self.source.constants
-        shapes = [((runs, *shape), dtype) for shape, dtype in self.source.results]
-        scratch = torch.empty(self.source.scratch + 64, dtype=torch.uint8)
-        start = ctypes.c_void_p(scratch.data_ptr() + -scratch.data_ptr() % 64)
-        places = ctypes.c_void_p * (self.source.arguments + len(constants) + len(shapes))
+    def bind(self, runs: int) -> Loop:
+        """The function for a block of as many runs."""
+        return Loop(self.source, self._run, runs)
 
-        def call(*args: Tensor) -> list[Tensor]:
-            out = [empty(shape, dtype=dtype) for shape, dtype in shapes]
-            given = [t if t.is_contiguous() else t.contiguous() for t in args]
-            if run(places(*[t.data_ptr() for t in (*given, *constants, *out)]), runs, start):
-                raise BadTask(
-                    "the model or its loss looks up an entry that is not there: an index is outside of its table; "
-                    "check the classes and tokens in the data"
-                )
-            return out
 
-        call.scratch = scratch  # type: ignore[attr-defined]  # lives as long as the function
-        return call
+class Loop:
+    """A step in C, for a block of some runs.
+
+    Args:
+        source: the function's.
+        run: the function.
+        runs: how many runs there are.
+    """
+
+    def __init__(self, source: Source, run: Callable[..., int], runs: int) -> None:
+        self.source, self._run, self._runs = source, run, runs
+        self._scratch = torch.empty(source.scratch + LINE, dtype=torch.uint8)
+        self._start = self._scratch.data_ptr() + -self._scratch.data_ptr() % LINE
+        self._places = ctypes.c_void_p * (source.arguments + len(source.constants) + len(source.results))
+        self._strides = ctypes.c_long * (source.arguments + len(source.results))
+        self._left = torch.empty(runs, dtype=torch.int64)
+
+    def __call__(self, *args: Any) -> list[Tensor]:
+        """The results of one step; where tensors are carried, the first argument is a list of them."""
+        carried: list[Tensor] = []
+        if self.source.carried:
+            carried = [t.clone(memory_format=torch.contiguous_format) for t in args[0]]
+            args = args[1:]
+        told, _ = self.advance(carried, args, [0] * len(args), 1)
+        return [*carried, *(t[0] for t in told)]
+
+    def advance(
+        self, carried: Sequence[Tensor], given: Sequence[Tensor], strides: Sequence[int], steps: int
+    ) -> tuple[list[Tensor], Tensor]:
+        """Take all runs some steps further, each of them to the end of its steps or of the finite numbers.
+
+        Args:
+            carried: what runs take from step to step, changed in place.
+            given: the other arguments.
+            strides: how many entries lie between two steps of each of these; 0 for what is the same at all steps.
+            steps: how many.
+
+        Returns:
+            the results of each step, [steps, runs, …], NaN where a run had left before; and for each run the number
+            of steps before the one in which it left, or −1.
+        """
+        source = self.source
+        out = [_blank((steps, self._runs, *shape), dtype) for shape, dtype in source.results]
+        held = [t if t.is_contiguous() else t.contiguous() for t in given]
+        tensors = (*carried, *held, *source.constants, *out)
+        by_step = (*[0] * len(carried), *strides, *(t[0].numel() for t in out))
+        if self._run(
+            self._places(*[t.data_ptr() for t in tensors]),
+            self._strides(*by_step),
+            self._runs,
+            steps,
+            self._start,
+            self._left.data_ptr(),
+        ):
+            raise BadTask(
+                "the model or its loss looks up an entry that is not there: an index is outside of its table; "
+                "check the classes and tokens in the data"
+            )
+        return out, self._left.clone()
+
+
+def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return (
+        torch.full(shape, torch.nan, dtype=dtype)
+        if dtype.is_floating_point
+        else torch.zeros(shape, dtype=dtype)
+    )

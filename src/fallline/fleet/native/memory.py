@@ -12,11 +12,12 @@ LINE = 64
 
 @dataclass
 class Piece:
-    """A part of the function, and which memory it reads and writes."""
+    """A part of the function, which memory it reads and writes, and its operations where they are one loop."""
 
     text: Callable[[], list[str]]
     reads: set[Node]
     writes: set[Node]
+    loop: Sequence[Node] = ()
 
 
 def places(pieces: Sequence[Piece], placed: set[Node]) -> tuple[int, dict[Node, int]]:

@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from ...native.pointwise import C_TYPES, Unwritable, expression, literal
 from ...native.recording import Layout, Recording
+from .carry import Carry
 from .graphs import (
     GETITEM,
     WRITERS,
@@ -34,30 +35,46 @@ from .loops import Access, nest
 from .memory import Piece, places
 
 aten = torch.ops.aten
+LARGE = 1 << 20
+"""Bytes that a run carries, from which on they are changed in place where they can be: it saves memory. Smaller runs
+are a tenth faster where two places take turns, and the second places are of one run alone."""
 
 
 @dataclass
 class Source:
-    """A function in C: its text, what its results look like, and how much memory a run needs on the way."""
+    """A function in C that takes a block of runs some steps further.
+
+    Args:
+        text: its text.
+        results: shape and dtype of each result that is not carried, for one run and one step.
+        scratch: bytes that a run needs on the way.
+        arguments: how many it has.
+        carried: how many of them it changes in place.
+        constants: what it is given after its arguments.
+    """
 
     text: str
     results: list[tuple[tuple[int, ...], torch.dtype]]
     scratch: int
     arguments: int
+    carried: int
     constants: list[Tensor] = field(default_factory=list)
 
 
-def write(recording: Recording, own: Sequence[bool]) -> Source:
-    """The C function of a recording of one run.
+def write(recording: Recording, own: Sequence[bool], carried: int = 0, kept: int = 0) -> Source:
+    """The C function of a recording of one step of one run.
 
     Args:
-        recording: of one run.
+        recording: of one step of one run.
         own: for each argument, whether every run has its own.
+        carried: so many of the first results are the next values of as many first arguments. The last of them says
+            whether the run goes on.
+        kept: so many of these stay what they were before a step after which the run does not go on.
 
     Raises:
         Unwritable: where an operation is not known.
     """
-    return _Writer(recording, own).source()
+    return _Writer(recording, own, carried, kept).source()
 
 
 class Names:
@@ -75,8 +92,9 @@ class Names:
 
 
 class _Writer:
-    def __init__(self, recording: Recording, own: Sequence[bool]) -> None:
-        self.recording, self.own, self.names = recording, own, Names()
+    def __init__(self, recording: Recording, own: Sequence[bool], carried: int, kept: int) -> None:
+        self.recording, self.own, self.carried, self.kept = recording, own, carried, kept
+        self.names = Names()
         self.nodes = [n for n in recording.graph.nodes if n.op == "call_function"]
         self.output = next(n for n in recording.graph.nodes if n.op == "output").args[0]
         self.constants: list[Tensor] = []
@@ -102,18 +120,25 @@ class _Writer:
             body = [line for piece in self.pieces for line in piece.text()]
         except NotImplementedError as error:
             raise Unwritable(str(error) or "text for one of its operations") from error
-        text = _FUNCTION.format(body="\n".join("    " + line for line in [*head, *body]))
-        return Source(text, results, scratch, len(self.own), self.constants)
+        carry = Carry([n.meta["layout"] for n in self.arguments[: self.carried]], self.turns, scratch)
+        text = carry.function([*head, *body])
+        return Source(text, results, carry.end, len(self.own), self.carried, self.constants)
 
     def _arguments(self) -> list[str]:
         head = []
         held = [n for n in self.recording.graph.nodes if n.op in ("placeholder", "get_attr")]
-        count = sum(n.op == "placeholder" for n in held)
-        for i, node in enumerate(n for n in held if n.op == "placeholder"):
+        self.arguments = [n for n in held if n.op == "placeholder"]
+        count = len(self.arguments)
+        going_on = self.output[: self.carried]
+        self.turns = [after is not before for after, before in zip(going_on, self.arguments, strict=False)]
+        for i, node in enumerate(self.arguments):
             layout = node.meta["layout"]
             kind, step = C_TYPES[layout.dtype], numel(layout.shape) if self.own[i] else 0
             self.names.pointers[node] = f"a{i}"
-            head.append(f"const {kind} *const a{i} = (const {kind} *)p[{i}] + r * {step};")
+            if i >= self.carried:
+                head.append(
+                    f"const {kind} *const a{i} = (const {kind} *)p[{i}] + r * {step} + k * by_step[{i}];"
+                )
         for node in (n for n in held if n.op == "get_attr"):
             value, layout = self.recording.constants[node.target], node.meta["layout"]
             if value.unique().numel() == 1 and not value.isnan().any():
@@ -159,7 +184,7 @@ class _Writer:
         inside = set(group)
         needed = {n for n in group if any(not reads_in_place(u, n, inside) for u in n.users)}
         reads = {a.meta["layout"].base for n in group for a in n.all_input_nodes} - (inside - needed)
-        self.pieces.append(Piece(lambda: self._loop(group, needed), reads, needed))
+        self.pieces.append(Piece(lambda: self._loop(group, needed), reads, needed, group))
 
     def _loop(self, group: list[Node], needed: set[Node]) -> list[str]:
         """One loop over the entries of tensors of one shape."""
@@ -220,25 +245,43 @@ class _Writer:
 
     def _results(self) -> tuple[list[tuple[tuple[int, ...], torch.dtype]], set[Node]]:
         """Let results be computed where they are returned, as far as they can; copy the others at the end."""
-        results, placed = [], set()
+        results: list[tuple[tuple[int, ...], torch.dtype]] = []
+        placed: set[Node] = set()
+        written = {w for piece in self.pieces for w in piece.writes}
         for i, node in enumerate(self.output):
             layout: Layout = node.meta["layout"]
-            results.append((layout.shape, layout.dtype))
-            kind, base = C_TYPES[layout.dtype], layout.base
-            own = base.op == "call_function" and base not in placed and layout.contiguous
-            own = own and layout.offset == 0 and numel(layout.shape) == numel(base.meta["layout"].shape)
-            own = (
-                own
-                and base.meta["layout"].dtype == layout.dtype
-                and base in {w for p in self.pieces for w in p.writes}
-            )
-            where = f"(({kind} *)p[{self.given + i}] + r * {numel(layout.shape)})"
-            if own:
+            kind, base, size = C_TYPES[layout.dtype], layout.base, numel(layout.shape)
+            if i < self.carried:
+                if not self.turns[i]:
+                    continue
+                where = f"b{i}"
+            else:
+                at = self.given + i - self.carried
+                where = f"(({kind} *)p[{at}] + r * {size} + k * by_step[{len(self.own) + i - self.carried}])"
+                results.append((layout.shape, layout.dtype))
+            if base in written - placed and _fills(layout, base.meta["layout"]):
                 placed.add(base)
                 self.names.pointers[base] = where
             else:
                 self.pieces.append(Piece(functools.partial(self._copied, node, where), {base}, set()))
+        held = [node.meta["layout"] for node in self.arguments[: self.carried]]
+        large = sum(numel(layout.shape) * layout.dtype.itemsize for layout in held) > LARGE
+        for i in range(self.kept, self.carried - 1) if large else ():
+            base = self.output[i].meta["layout"].base
+            if self.names.pointers.get(base) == f"b{i}" and self._in_place(self.arguments[i], base):
+                self.turns[i] = False
+                self.names.pointers[base] = f"a{i}"
         return results, placed
+
+    def _in_place(self, before: Node, after: Node) -> bool:
+        """Whether a result may overwrite an argument: it is read last in the loop that writes, entry by entry."""
+        at, piece = next((i, p) for i, p in enumerate(self.pieces) if after in p.writes)
+        if any(before in later.reads for later in self.pieces[at + 1 :]):
+            return False
+        layout, result = before.meta["layout"], after.meta["layout"]
+        looks = [a.meta["layout"] for n in piece.loop for a in n.all_input_nodes]
+        alike = all(same_place(look, layout) for look in looks if look.base is before)
+        return bool(piece.loop) and alike and same_place(layout, result) and layout.dtype == result.dtype
 
     def _copied(self, node: Node, where: str) -> list[str]:
         layout: Layout = node.meta["layout"]
@@ -251,13 +294,7 @@ class _Writer:
         return ["{", *nest(layout.shape, taken, [], out), "}"]
 
 
-_FUNCTION = """#include "prelude.h"
-
-int run(void **p, long runs, char *scratch) {{
-  int bad = 0;
-  for (long r = 0; r < runs; r++) {{
-{body}
-  }}
-  return bad;
-}}
-"""
+def _fills(layout: Layout, base: Layout) -> bool:
+    """Whether a tensor is all there is in the memory that it looks at, in order."""
+    whole = layout.contiguous and layout.offset == 0 and numel(layout.shape) == numel(base.shape)
+    return whole and base.dtype == layout.dtype

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from ...errors import BadTask
 from ...tasks.base import Task, Variables
+from ...tasks.models import with_weights
 
 
 def template(task: Task) -> nn.Module | None:
@@ -65,10 +66,4 @@ def module(task: Task, variables: Variables) -> nn.Module:
             f"{task.name} is not made of one nn.Module, so there is none to give back: its trained tensors are in "
             "state_dict()"
         )
-    made = copy.deepcopy(whole)
-    own = {**variables.params, **variables.buffers}
-    with torch.no_grad():
-        for name, t in [*made.named_parameters(), *made.named_buffers()]:
-            if name in own:
-                t.copy_(own[name])
-    return made.eval()
+    return with_weights(copy.deepcopy(whole), {**variables.params, **variables.buffers}).eval()

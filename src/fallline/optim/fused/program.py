@@ -19,6 +19,7 @@ from ...native.recording import record
 from ...rules.base import PerParameter, behavior
 from ...specs import Rule
 from ...types import Numbers, State, Tree
+from ..plan import wide
 from .source import BLOCK, Source, write
 
 FLAGS = (
@@ -141,20 +142,25 @@ def of_rule(rule: Rule, h: Numbers, like: Like) -> Program:
     name, types = like.mine[0], dict(like.kept.state)
     paths, keys = list(h), list(types)
     told: list[str] = []
-    vector = torch.ones(SIZE, dtype=like.kept.own)
+    vector = wide(torch.ones(SIZE, dtype=like.kept.own))
     others = dict.fromkeys(like.names, vector)
 
     def function(g: Tensor, p: Tensor, *rest: Tensor) -> list[Tensor]:
         held, numbers = dict(zip(keys, rest, strict=False)), dict(zip(paths, rest[len(keys) :], strict=False))
         state = State({name: held}, {})
-        step, after, info = rules.update(rule, {name: g * rest[-1]}, state, {**others, name: p}, numbers)
+        seen = {**others, name: wide(p)}
+        step, after, info = rules.update(rule, {name: wide(g) * rest[-1]}, state, seen, numbers)
         told[:] = info
-        return [p + step[name], *(after.params[name][key] for key in keys), *info.values()]
+        return [seen[name] + step[name], *(after.params[name][key] for key in keys), *info.values()]
 
     start = rules.init(rule, others, _first(h))
     if start.tree or set(start.params[name]) != set(keys):
         raise Unwritable("state of the whole tree in a loop over entries")
-    places = [vector.to(like.kept.grad), vector, *(start.params[name][key].to(types[key]) for key in keys)]
+    places = [
+        vector.to(like.kept.grad),
+        vector.to(like.kept.own),
+        *(start.params[name][key].to(types[key]) for key in keys),
+    ]
     places = [t.clone() for t in places]  # each a tensor of its own
     numbers = len(paths) + 1
     function(*places, *[torch.ones((), dtype=torch.float64)] * numbers)  # what is told is known by running it
@@ -193,16 +199,17 @@ def _agree(program: Program, rule: Rule, h: Numbers, like: Like, turn: int) -> b
         return {name: torch.randn(shape, generator=random).to(dtype) for name, shape in shapes.items()}
 
     slow = normal(kept.own)
-    others = {name: torch.ones(1, dtype=kept.own) for name in like.names}
+    others = {name: wide(torch.ones(1, dtype=kept.own)) for name in like.names}
     fast = {name: p.clone() for name, p in slow.items()}
-    start = rules.init(rule, {**others, **slow}, h).params
+    start = rules.init(rule, {**others, **_wide(slow)}, h).params
     held = {n: {k: t.to(types[k]) for k, t in start[n].items()} for n in slow}
     own = {n: {k: t.clone() for k, t in s.items()} for n, s in held.items()}
     numbers = array("d", [*map(float, h.values()), 1.0]) * len(slow)
     for _ in range(3):
         grads = normal(kept.grad)
-        step, after, info = rules.update(rule, grads, State(held, {}), {**others, **slow}, h)
-        slow, held = {n: p + step[n] for n, p in slow.items()}, after.params
+        seen = {**others, **_wide(slow)}
+        step, after, info = rules.update(rule, _wide(grads), State(held, {}), seen, h)
+        slow, held = {n: (seen[n] + step[n]).to(kept.own) for n in slow}, after.params
         places = [t.data_ptr() for n in slow for t in (grads[n], fast[n], *(own[n][k] for k in types))]
         told = run([Call(program, [p.numel() for p in slow.values()], places, numbers)])
         pairs = [(fast[n], slow[n]) for n in slow] + [(own[n][k], held[n][k]) for n in slow for k in types]
@@ -210,6 +217,10 @@ def _agree(program: Program, rule: Rule, h: Numbers, like: Like, turn: int) -> b
         if not all(_close(a, b, kept) for a, b in pairs):
             return False
     return True
+
+
+def _wide(tree: Tree) -> Tree:
+    return {name: wide(t) for name, t in tree.items()}
 
 
 def _close(fast: Tensor, slow: Tensor, kept: Kept) -> bool:
