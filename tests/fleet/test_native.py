@@ -179,7 +179,9 @@ def test_what_c_has_no_text_for_is_traced_and_says_so():
 def test_what_the_compiler_does_not_take_is_traced_and_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fallline.fleet.native.library.FLAGS", ("--no-such-flag",))
     program = Program(lambda x: x + 17.5, (0,), "compiled")
-    with pytest.warns(UserWarning, match="the C compiler refused a program, and torch.s operations take its place: "):
+    with pytest.warns(
+        UserWarning, match="the C compiler refused a program, and torch.s operations take its place: "
+    ):
         assert program(torch.zeros(2)).tolist() == [17.5, 17.5]
     assert program.note.startswith("traced, as C has no compiler here that takes it: ")
 

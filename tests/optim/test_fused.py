@@ -410,7 +410,9 @@ def test_a_compiler_that_fails_is_told(monkeypatch):
     (p,) = leaves((3,))
     optimizer = optim.SGD([p], lr=0.1)
     expected = p.detach() - 0.1 * p.grad
-    with pytest.warns(UserWarning, match="the C compiler refused a program, and torch's operations take its place: "):
+    with pytest.warns(
+        UserWarning, match="the C compiler refused a program, and torch's operations take its place: "
+    ):
         optimizer.step()
     torch.testing.assert_close(p.detach(), expected)
     assert optimizer.note.startswith("chain: plain, as C has no compiler here that takes it: ")
