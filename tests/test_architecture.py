@@ -18,7 +18,19 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "fallline"
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "domains", "registry", "specs", "records", "store", "store_file", "types", "tree", "rng"),
+    (
+        "errors",
+        "domains",
+        "registry",
+        "specs",
+        "records",
+        "store",
+        "store_file",
+        "types",
+        "tree",
+        "rng",
+        "native",
+    ),
     ("rules", "schedules", "losses", "layers"),
     ("optim", "tasks"),
     ("probes", "landscapes"),

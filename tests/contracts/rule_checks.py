@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fallline import optim, rules, specs
 from fallline.errors import BadValue, NotFound
+from fallline.native.compiling import compiler
 from fallline.rules import reference
 from fallline.rules.base import behavior
 from fallline.specs import Rule
@@ -387,6 +388,21 @@ def in_a_loop(kind: str) -> bool:
     return rules.needs(sample(kind)) <= optim.closure.TOLD
 
 
+def _agree(ours: Any, theirs: Any, *, fused: bool) -> bool:
+    """Bit for bit on the plain path; in one pass, but for rounding (torch rounds by an entry's place in memory)."""
+    if not fused:
+        return equal(ours, theirs)
+    for a, b in zip(tree_leaves(ours), tree_leaves(theirs), strict=True):
+        near = 32 * torch.finfo(b.dtype).eps
+        finite = b.detach().double().nan_to_num(0.0, 0.0, 0.0)
+        size = float(finite.abs().amax()) if b.numel() else 0.0
+        if a.dtype != b.dtype or not torch.allclose(
+            a.double(), b.double(), near, near * size, equal_nan=True
+        ):
+            return False
+    return True
+
+
 def _moved(rule: Rule, start: Any, given: Any) -> Any:
     """Where the rule's steps lead; parameters of 16 bits are rounded float32 ones there, with moments in float32."""
     narrow = start["weight"].dtype == torch.bfloat16 and not rules.rounds(rule)
@@ -400,26 +416,26 @@ def _moved(rule: Rule, start: Any, given: Any) -> Any:
     return {name: p.to(start[name].dtype) for name, p in seen.items()}
 
 
-def check_optimizer(kind: str, dtype: torch.dtype) -> None:
+def check_optimizer(kind: str, dtype: torch.dtype, fused: bool) -> None:
     """In a real torch optimizer it takes the same steps, and a saved state goes on bit-equal."""
-    if not in_a_loop(kind):
-        return
     rule, start, given = trainer(sample(kind)), tree(140, dtype), gradients(141, dtype)
+    if not in_a_loop(kind) or (fused and not rules.one_vector(rule)):
+        return
     params = _leaves_of(start)
-    optimizer = optim.Optimizer(params.items(), rule)
+    optimizer = optim.Optimizer(params.items(), rule, fused=fused)
     assert isinstance(optimizer, torch.optim.Optimizer)
     _train(optimizer, params, given[:3])
     if dtype == torch.float64 or not rules.needs(
         rule
     ):  # a closure sees what it is asked for rounded to 16 bits
         moved = {name: p.detach() for name, p in params.items()}
-        assert equal(_moved(rule, start, given[:3]), moved), f"{kind}: not the rule's steps"
+        assert _agree(_moved(rule, start, given[:3]), moved, fused=fused), f"{kind}: not the rule's steps"
 
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     copies = _leaves_of({name: p.detach() for name, p in params.items()})
-    resumed = optim.Optimizer(copies.items(), rule)
+    resumed = optim.Optimizer(copies.items(), rule, fused=fused)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     _train(optimizer, params, given[3:])
     _train(resumed, copies, given[3:])
@@ -429,6 +445,39 @@ def check_optimizer(kind: str, dtype: torch.dtype) -> None:
             f"{kind}: a resumed state differs"
         )
     assert resumed.steps == optimizer.steps == len(given)
+
+
+def check_one_pass(kind: str, dtype: torch.dtype) -> None:
+    """In one pass it does what it does step by step: any gradient, some missing, groups of their own, uphill too."""
+    rule, start = trainer(sample(kind)), tree(170, dtype)
+    if rules.needs(rule):
+        return
+    sides = []
+    for fused in (True, False):
+        params = _leaves_of(start)
+        names = list(params)
+        groups: Any = [
+            {"params": list(itertools.islice(params.items(), 2)), "maximize": True},
+            {"params": list(itertools.islice(params.items(), 2, None))},
+        ]
+        optimizer = optim.Optimizer(groups, rule, fused=fused)
+        if "lr" in optimizer.param_groups[0]:
+            optimizer.param_groups[0]["lr"] *= 0.5
+        for t, size in enumerate((1.0, 0.0, 1e3, 1e-3, 1.0, 1e10)):
+            for name, g in tree(171 + t, dtype).items():
+                params[name].grad = None if name == names[t % len(names)] else size * g
+            optimizer.step(max_norm=1.0 if t == 4 else None)
+        sides.append((optimizer, params))
+    (fast, ours), (slow, theirs) = sides
+    if rules.one_vector(rule) and compiler() is not None:
+        assert fast.note == "one pass in C", f"{kind}: {fast.note}"
+    assert slow.note.endswith("plain, as it was asked for")
+    assert _agree(ours, theirs, fused=True), f"{kind}: in one pass, other steps"
+    for p, q in zip(ours.values(), theirs.values(), strict=True):
+        assert fast.state.get(p, {}).keys() == slow.state.get(q, {}).keys()
+        held = {key: slow.state[q][key] for key in fast.state.get(p, {})}
+        assert _agree(dict(fast.state.get(p, {})), held, fused=True), f"{kind}: in one pass, another state"
+    assert _agree(fast.info, slow.info, fused=True), f"{kind}: in one pass, something else is told"
 
 
 def check_torch_schedulers(kind: str) -> None:
@@ -458,12 +507,13 @@ def check_scheduled(kind: str) -> None:
     if not in_a_loop(kind):
         return
     rule, start, given = trainer(behavior(Rule(kind)).sample(DrawSchedules(10))), tree(160), gradients(161)
-    params = _leaves_of(start)
-    _train(optim.Optimizer(params.items(), rule), params, given)
     expected = start
     for direction, _, _ in solo_path(rule, start, given):
         expected = {name: p + direction[name] for name, p in expected.items()}
-    assert equal(expected, {name: p.detach() for name, p in params.items()})
+    for fused in (True, False):
+        params = _leaves_of(start)
+        _train(optim.Optimizer(params.items(), rule, fused=fused), params, given)
+        assert _agree(expected, {name: p.detach() for name, p in params.items()}, fused=fused)
 
 
 _FLOATS = (torch.float32, torch.float64)
@@ -487,7 +537,9 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "arguments": check_arguments,
     "plain": check_plain,
     "words": check_words,
-    **{f"optimizer_{d}": lambda kind, d=d: check_optimizer(kind, d) for d in _ALL},
+    **{f"optimizer_{d}": lambda kind, d=d: check_optimizer(kind, d, fused=False) for d in _ALL},
+    **{f"optimizer_fused_{d}": lambda kind, d=d: check_optimizer(kind, d, fused=True) for d in _ALL},
+    **{f"one_pass_{d}": lambda kind, d=d: check_one_pass(kind, d) for d in _ALL},
     "torch_schedulers": check_torch_schedulers,
     "scheduled": check_scheduled,
     **DECLARED,

@@ -23,9 +23,10 @@ from fallline.fleet import native
 from fallline.fleet.block import train
 from fallline.fleet.native import library
 from fallline.fleet.programs import Program
-from fallline.fleet.recording import Unrecordable, record
 from fallline.fleet.settings import Settings
 from fallline.fleet.workshop import Workshop
+from fallline.native import compiling
+from fallline.native.recording import Unrecordable, record
 from fallline.rules.parse import named
 
 from .cases import check_same, classification, regression, table
@@ -182,7 +183,9 @@ def test_what_c_has_no_text_for_is_traced_and_says_so():
 def test_what_the_compiler_does_not_take_is_traced_and_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fallline.fleet.native.library.FLAGS", ("--no-such-flag",))
     program = Program(lambda x: x + 17.5, (0,), "compiled")
-    with pytest.warns(UserWarning, match="the C compiler refused a program, which is traced instead: "):
+    with pytest.warns(
+        UserWarning, match="the C compiler refused a program, and torch.s operations take its place: "
+    ):
         assert program(torch.zeros(2)).tolist() == [17.5, 17.5]
     assert program.note.startswith("traced, as C has no compiler here that takes it: ")
 
@@ -285,20 +288,18 @@ def test_a_run_that_dies_is_frozen_in_c_as_it_is_traced():
 
 
 def test_programs_are_kept_for_the_next_process(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
-    from fallline.fleet.native import library
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library._folder.cache_clear()
-    library._loaded.cache_clear()
+    compiling.folder.cache_clear()
+    compiling.loaded.cache_clear()
     source = native.write(record(lambda x: [x * 3.25], [torch.ones(4)], native.table()), [True])
     assert native.Library(source).bind(2)(torch.ones(2, 4))[0].tolist() == [[3.25] * 4] * 2
     (kept,) = (tmp_path / "fallline").glob("*.so")
     assert kept.parent.stat().st_mode & 0o777 == 0o700
-    library._loaded.cache_clear()
-    monkeypatch.setattr(library.subprocess, "run", None)
-    assert isinstance(library._loaded(source.text), ctypes._CFuncPtr)
-    library._folder.cache_clear()
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()
+    monkeypatch.setattr(compiling.subprocess, "run", None)
+    assert isinstance(compiling.loaded(source.text, library.FLAGS, library.HERE), ctypes.CDLL)
+    compiling.folder.cache_clear()
+    compiling.loaded.cache_clear()
 
 
 def _added_inside(x: Tensor) -> Tensor:
@@ -348,15 +349,15 @@ def test_what_c_would_compute_otherwise_or_not_at_all_is_traced(name: str):
 
 
 def test_a_library_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
     x = normal(3, 5, dtype=torch.float64)
-    monkeypatch.setattr(library, "_fingerprint", lambda text: "kept")
+    monkeypatch.setattr(compiling, "fingerprint", lambda *_: "kept")
     (tmp_path / "kept.so").write_bytes(b"")
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()
     first = Program(lambda x: x.sin() + 7, (0,), "compiled")
     torch.testing.assert_close(first(x[None])[0], x.sin() + 7)
     assert "library that can be loaded" in first.note
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()
     again = Program(lambda x: x.sin() + 7, (0,), "compiled")
     torch.testing.assert_close(again(x[None])[0], x.sin() + 7)
     assert not again.note
@@ -378,30 +379,30 @@ def test_a_state_that_is_changed_in_place_is_the_same_state(monkeypatch: pytest.
 
 def test_compiled_programs_take_no_more_room_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Those go first that were not used for longest; what was used lately, and what is another's, stays."""
-    monkeypatch.setattr(library, "MOST", 250)
+    monkeypatch.setattr(compiling, "MOST", 250)
     now = time.time()
     for age, name in enumerate(["now.so", "lately.so", "hours.so", "days.so", "years.so", "old.npz"]):
         (tmp_path / name).write_bytes(bytes(100))
-        os.utime(tmp_path / name, (now - age * 0.9 * library.LATELY,) * 2)
+        os.utime(tmp_path / name, (now - age * 0.9 * compiling.LATELY,) * 2)
     for name, at in (("program-killed", 0.0), ("program-at-work", now)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "program.c").write_text("int run;")
         os.utime(tmp_path / name, (at, at))
-    library._make_room(tmp_path)
+    compiling._make_room(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lately.so", "now.so", "old.npz", "program-at-work"]
-    monkeypatch.setattr(library, "MOST", 0)
-    library._make_room(tmp_path)
+    monkeypatch.setattr(compiling, "MOST", 0)
+    compiling._make_room(tmp_path)
     assert (tmp_path / "now.so").exists()
 
 
 def test_a_program_that_another_process_removes_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
     source = native.write(record(lambda x: [x * 4.5], [torch.ones(4)], native.table()), [True])
     for _ in range(2):
-        library._loaded.cache_clear()
+        compiling.loaded.cache_clear()
         assert native.Library(source).bind(1)(torch.ones(1, 4))[0].tolist() == [[4.5] * 4]
         (kept,) = tmp_path.glob("*.so")
         kept.unlink()
-    library._loaded.cache_clear()
+    compiling.loaded.cache_clear()

@@ -318,7 +318,7 @@ def test_the_slides_heavy_ball_is_torchs_momentum_only_while_the_rate_is_constan
         (lambda p: optim.RAdam(p, betas=(0.9, 1.0)), r"RAdam\(betas\[1\]=1\)"),
         (lambda p: optim.Adamax(p, eps=-1.0), r"Adamax\(eps=-1\): eps is added to a denominator"),
         (lambda p: optim.AdamW(p, weight_decay=-1), r"AdamW\(weight_decay=-1\): weight_decay is the weight decay"),
-        (lambda p: optim.AdamW(p, fused=True), r"AdamW\(fused=True\) is not supported here: leave fused out"),
+        (lambda p: optim.AdamW(p, foreach=True), r"AdamW\(foreach=True\) is not supported here: leave foreach out"),
         (lambda p: optim.Adam(p, capturable=True), r"Adam\(capturable=True\) is not supported"),
         (lambda p: optim.SGD([{"params": p, "lr": -2.0}]), r"SGD\(lr=-2\)"),
         (lambda p: optim.SGD([{"params": p, "weight_deacy": 0.1}]), r"has 'weight_deacy', which nothing reads: did you mean 'weight_decay'"),

@@ -22,9 +22,9 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
+from ..native.recording import Recording, Unrecordable, record
 from . import native, steady
 from .device import made_on
-from .recording import Recording, Unrecordable, record
 
 aten = torch.ops.aten
 Executor: TypeAlias = Literal["traced", "graphed", "compiled", "alone"]

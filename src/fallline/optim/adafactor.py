@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -96,5 +97,5 @@ class Adaptive(Form):
         for part, group in zip(super().parts(groups, named), groups, strict=True):
             spacing = PerParameter({name: torch.finfo(p.dtype).eps for name, p in part.params.items()})
             h = {**part.h, "0.eps": spacing} if group["eps"][0] is None else part.h
-            found.append(Part(part.rule, h, part.params, part.uphill))
+            found.append(replace(part, h=h))
         return found

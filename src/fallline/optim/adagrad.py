@@ -24,7 +24,8 @@ class Adagrad(Shell):
         initial_accumulator_value: G before the first step, in squared units of the gradient; at least 0.
         eps: added to √G, in the unit of the gradient; at least 0. With eps = 0, x/0 counts as 0 (torch: NaN).
         maximize: whether to climb instead of descend.
-        foreach, differentiable, fused: no effect; ``True`` is refused.
+        foreach, differentiable: no effect; ``True`` is refused.
+        fused: ``False`` keeps the step from being taken in one pass.
 
     >>> import torch
     >>> optimizer = Adagrad(torch.nn.Linear(2, 1).parameters(), lr=0.1)

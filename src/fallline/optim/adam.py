@@ -25,7 +25,8 @@ class Adam(Shell):
         weight_decay: added to the gradient times the weight; at least 0.
         amsgrad: whether to divide by the largest mean square so far.
         maximize: whether to climb instead of descend.
-        foreach, capturable, differentiable, fused: no effect; ``True`` is refused.
+        foreach, capturable, differentiable: no effect; ``True`` is refused.
+        fused: ``False`` keeps the step from being taken in one pass.
         decoupled_weight_decay: whether the decay is lr · weight_decay · w beside the step: ``AdamW``.
 
     >>> import torch
@@ -76,7 +77,8 @@ class AdamW(Shell):
         weight_decay: the share of each weight that is taken off per step for a rate of 1; at least 0.
         amsgrad: whether to divide by the largest mean square so far.
         maximize: whether to climb instead of descend.
-        foreach, capturable, differentiable, fused: no effect; ``True`` is refused.
+        foreach, capturable, differentiable: no effect; ``True`` is refused.
+        fused: ``False`` keeps the step from being taken in one pass.
 
     >>> import torch
     >>> optimizer = AdamW(torch.nn.Linear(2, 1).parameters(), lr=0.001)

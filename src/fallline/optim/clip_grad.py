@@ -52,7 +52,7 @@ def clip_grad_norm_(
     (torch takes a negative one, and turns the gradients around). The slide's formula, and ``fl.clip_norm``, have no
     1e-6.
     """
-    _check("clip_grad_norm_", "max_norm", max_norm)
+    check("clip_grad_norm_", "max_norm", max_norm)
     grads = _gradients(parameters, warn=True)
     if not grads:
         return torch.tensor(0.0)
@@ -103,7 +103,7 @@ def clip_grad_value_(
 
     Source: ``torch.nn.utils.clip_grad_value_``, which it equals in results and side effects.
     """
-    _check("clip_grad_value_", "clip_value", clip_value)
+    check("clip_grad_value_", "clip_value", clip_value)
     limit = float(clip_value)
     for group, at_once in _groups(_gradients(parameters, warn=False), foreach):
         if at_once:
@@ -114,7 +114,8 @@ def clip_grad_value_(
                 g.clamp_(min=-limit, max=limit)
 
 
-def _check(owner: str, name: str, bound: float) -> None:
+def check(owner: str, name: str, bound: float) -> None:
+    """Refuse a bound that is not a number of at least 0."""
     if math.isnan(float(bound)) or float(bound) < 0:
         raise BadValue(
             f"{owner}({name}={bound}): {name} is in the unit of the gradient and at least 0; got {bound}"

@@ -33,6 +33,7 @@ class Optimizer(Shell):
             on the type or the module of a parameter need the model.
         rule: the rule; its numbers may be schedules.
         maximize: whether to climb instead of descend.
+        fused: ``False`` keeps the step from being taken in one pass; where it can be is said in ``note``.
 
     >>> import torch
     >>> from fallline import rules
@@ -45,7 +46,7 @@ class Optimizer(Shell):
     (0.01, 1.732)
     """
 
-    def __init__(self, params: Any, rule: Rule, *, maximize: bool = False) -> None:
+    def __init__(self, params: Any, rule: Rule, *, maximize: bool = False, fused: bool | None = None) -> None:
         _check_rule(rule)
         if isinstance(params, nn.Module):
             known = rules.facts(dict(params.named_parameters()), params)
@@ -54,7 +55,7 @@ class Optimizer(Shell):
         keys = keys_of(rule)
         numbers = dict(specs.flatten(rule))
         given = {key: numbers[path] for key, path in keys.items()}
-        super().__init__(params, {**given, "maximize": maximize}, Whole(rule, keys))
+        super().__init__(params, {**given, "maximize": maximize}, Whole(rule, keys, fused is not False))
         rules.check_names(rule, {name: p for named in self._named() for name, p in named.items()})
 
     @property
@@ -72,10 +73,12 @@ class Whole:
     Args:
         rule: the rule.
         keys: the path of each number, by its key in a parameter group.
+        fused: whether a step may be taken in one pass.
     """
 
     rule: Rule
     keys: Mapping[str, str]
+    fused: bool = True
 
     @property
     def kind(self) -> str:
@@ -101,7 +104,9 @@ class Whole:
             else:
                 h[path] = values[0]
         uphill = frozenset(n for g, mine in zip(groups, named, strict=True) if g["maximize"] for n in mine)
-        return [Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill)]
+        return [
+            Part(self.rule, h, {name: p for mine in named for name, p in mine.items()}, uphill, self.fused)
+        ]
 
 
 def keys_of(rule: Rule) -> dict[str, str]:

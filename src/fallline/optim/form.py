@@ -1,7 +1,8 @@
 """What torch's optimizers by torch's names have in common: each group's numbers make a rule of its own.
 
-``foreach``, ``fused``, ``capturable`` and ``differentiable`` choose among torch's implementations of the same
-numbers. They are accepted and have no effect where they are ``None`` or ``False``, and are refused where ``True``.
+``foreach``, ``capturable`` and ``differentiable`` choose among torch's implementations of the same numbers. They are
+accepted and have no effect where they are ``None`` or ``False``, and are refused where ``True``. ``fused=False`` keeps
+a group from being stepped in one pass; without it, one pass is taken wherever it can be.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..specs import Domain, Rule
 from ..types import Tree
 from .plan import Group, Part, plain_number
 
-IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable")
+IMPLEMENTATIONS = ("foreach", "capturable", "differentiable")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Form:
         found = []
         for group, params in zip(groups, named, strict=True):
             rule = self.rule(plain_group(group))
-            found.append(Part(rule, numbers(rule), params, frozenset(params if group["maximize"] else ())))
+            uphill = frozenset(params if group["maximize"] else ())
+            found.append(Part(rule, numbers(rule), params, uphill, group.get("fused") is not False))
         return found
 
 

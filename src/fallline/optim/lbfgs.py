@@ -74,12 +74,17 @@ class LBFGS(Shell):
             )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
         """Take up to ``max_iter`` iterations.
 
         Args:
             closure: clears the gradients, computes the loss, calls ``backward()`` and returns the loss.
+            max_norm: refused, as a line search needs the gradients of the loss itself.
         """
+        if max_norm is not None:
+            raise BadRule(
+                f"LBFGS.step(max_norm={max_norm}): a line search needs the gradients as they are, not clipped ones"
+            )
         if closure is None:
             raise BadRule(
                 "LBFGS needs the loss several times a step: call optimizer.step(closure), where closure clears the "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from .. import rules
 from ..specs import Rule
 from ..types import Tree
 
@@ -29,12 +30,14 @@ class Part:
         rule, h: the rule and its numbers by path.
         params: the parameters by name.
         uphill: the names of those whose objective is maximized.
+        fused: whether the step may be taken in one pass.
     """
 
     rule: Rule
     h: Mapping[str, Any]
     params: Tree
     uphill: frozenset[str]
+    fused: bool = True
 
 
 class Plan(Protocol):
@@ -60,6 +63,24 @@ def named(groups: list[Group]) -> list[Tree]:
     if len({name for mine in names for name in mine}) < sum(len(mine) for mine in names):
         names = [[f"group {i}: {name}" for name in mine] for i, mine in enumerate(names)]
     return [dict(zip(mine, group["params"], strict=True)) for mine, group in zip(names, groups, strict=True)]
+
+
+def explained(parts: Iterable[Part], known: Mapping[str, rules.Fact]) -> str:
+    """A table of the parameters of all parts, and the rules that they meet with the numbers of this step.
+
+    Args:
+        parts: what is advanced together.
+        known: what is known of a parameter by its name, beside its shape.
+    """
+    rows = []
+    for part in parts:
+        facts = tuple(known.get(fact.name, fact) for fact in rules.facts(part.params))
+        for fact in facts:
+            h = {
+                k: v.values[fact.name] if isinstance(v, rules.PerParameter) else v for k, v in part.h.items()
+            }
+            rows.append((fact, rules.met(part.rule.replace(**h), facts)[fact.name]))
+    return rules.table(rows)
 
 
 def plain_number(value: Any) -> Any:

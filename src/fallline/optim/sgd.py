@@ -25,7 +25,8 @@ class SGD(Shell):
         weight_decay: added to the gradient times the weight; at least 0.
         nesterov: whether to step along g + momentum · a.
         maximize: whether to climb instead of descend.
-        foreach, differentiable, fused: no effect; ``True`` is refused.
+        foreach, differentiable: no effect; ``True`` is refused.
+        fused: ``False`` keeps the step from being taken in one pass.
 
     >>> import torch
     >>> optimizer = SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9)

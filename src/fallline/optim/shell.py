@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import rules, specs
 from ..errors import BadRule, BadValue
 from ..specs import Schedule
 from ..types import Info, State, Tree
 from .closure import Closure
+from .fused import Runner
 from .loading import taken_over
-from .plan import TREE, Group, Part, Plan, named, plain_number, wide
+from .plain import apart, gradient, portions, refuse, seen_by, share
+from .plan import TREE, Group, Part, Plan, explained, named, plain_number
 
 
 class Shell(torch.optim.Optimizer):
@@ -41,7 +42,7 @@ class Shell(torch.optim.Optimizer):
         self._schedules: list[dict[str, Schedule]] = []
         self._shown: list[dict[str, float]] = []
         self._complete: dict[str, str] = {}
-        self._evaluating = False
+        self._evaluating, self._runner = False, Runner()
         self.info: Info = {}
         fixed = {key: value.at(0) if isinstance(value, Schedule) else value for key, value in numbers.items()}
         super().__init__(params, fixed)
@@ -83,6 +84,11 @@ class Shell(torch.optim.Optimizer):
         return taken
 
     @property
+    def note(self) -> str:
+        """How the last step was taken: in one pass in C, or with torch's operations and why."""
+        return "; ".join(dict.fromkeys(self._runner.notes.values()))
+
+    @property
     def _common(self) -> dict[str, Any]:
         """What belongs to all parameters together: the number of steps, and what the rule keeps for the tree."""
         for group in self.param_groups:
@@ -100,12 +106,22 @@ class Shell(torch.optim.Optimizer):
 
     @torch.compiler.disable  # a compiled training step runs it as it is, instead of in fifty pieces
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
         """Take one step with the gradients that are there; a parameter without one stays as it is.
 
         Args:
             closure: computes the gradients anew and returns the loss, which is returned; a rule that asks for the
                 loss or for gradients at other parameters (SAM, line searches) calls it several times.
+            max_norm: clip by the norm of all gradients together first, g ← g · min(1, max_norm / (‖g‖ + 1e-6)), in
+                the same pass: ``p.grad`` stays as it is, and ‖g‖ stands in ``info["norm"]``.
+
+        >>> from fallline import optim
+        >>> w = torch.nn.Parameter(torch.zeros(2))
+        >>> w.grad = torch.tensor([3.0, 4.0])
+        >>> optimizer = optim.SGD([w], lr=1.0)
+        >>> optimizer.step(max_norm=1.0)
+        >>> w.detach(), optimizer.info["norm"].item()
+        (tensor([-0.6000, -0.8000]), 5.0)
         """
         if self._evaluating:
             raise BadRule("step() inside evaluating(): the parameters are not those that are trained")
@@ -117,8 +133,12 @@ class Shell(torch.optim.Optimizer):
         loss = asked.first()
         self._refuse_two_hands()
         self.info = {}
-        for part in self._plan.parts(self.param_groups, self._named()):
-            self._advance(part, asked)
+        parts, scale = self._plan.parts(self.param_groups, self._named()), 1.0
+        if max_norm is not None:
+            scale, self.info["norm"] = share(parts, max_norm)
+        self._runner.notes.clear()
+        for part in parts:
+            self._advance(part, asked, scale)
         self._keep(steps=self.steps + 1)
         self._show()
         return loss
@@ -133,21 +153,29 @@ class Shell(torch.optim.Optimizer):
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         return bool(grads) and all(g.layout == torch.strided and not bool(g.any()) for g in grads)
 
-    def _advance(self, part: Part, asked: Closure) -> None:
-        """Advance one part: the place where a fused form of its rule steps in."""
+    def _advance(self, part: Part, asked: Closure, scale: Any = 1.0) -> None:
+        """Advance one part, in one pass where that can be done."""
         live = {name: p for name, p in part.params.items() if p.grad is not None}
         if not live:
             return
-        seen = _seen_by(part.rule)
-        direction = {name: seen(_gradient(name, p, maximize=name in part.uphill)) for name, p in live.items()}
         oracle = asked.oracle(part.rule, part.params, part.uphill)
         self._fill(part, live)
+        told = self._runner.advance(part, live, self.state, scale)
+        if told is not None:
+            self.info.update(told)
+            return
+        for portion in portions(part.rule, live):
+            self._advance_plainly(part, portion, oracle, scale)
+
+    def _advance_plainly(self, part: Part, live: Tree, oracle: rules.Oracle | None, scale: Any) -> None:
+        seen = seen_by(part.rule)
+        direction = {n: gradient(n, p, seen, n in part.uphill, scale) for n, p in live.items()}
         state = self._state_of(live)
         params = {name: seen(p) for name, p in part.params.items()}
         step, after, info = rules.update(part.rule, direction, state, params, part.h, oracle)
         for name, p in live.items():
             if after.params[name]:
-                self.state[p] = {key: _apart(t, p) for key, t in after.params[name].items()}
+                self.state[p] = {key: apart(t, p) for key, t in after.params[name].items()}
         self._keep(tree={**state.tree, **after.tree})
         self.info.update(info)
         torch._foreach_add_(list(live.values()), [step[name] for name in live])
@@ -158,7 +186,9 @@ class Shell(torch.optim.Optimizer):
         new = [name for name in live if self._complete.get(name) != needed]
         if not new:
             return
-        seen = _seen_by(part.rule)
+        for name in new:
+            refuse(name, live[name])
+        seen = seen_by(part.rule)
         start = rules.init(part.rule, {name: seen(p) for name, p in part.params.items()}, part.h)
         for name in new:
             if start.params[name]:
@@ -197,16 +227,7 @@ class Shell(torch.optim.Optimizer):
         weight     2 × 3  —     descend(lr=0.1)
         bias       2      —     descend(lr=0.1)
         """
-        rows = []
-        for part in self._plan.parts(self.param_groups, self._named()):
-            known = tuple(self._known.get(fact.name, fact) for fact in rules.facts(part.params))
-            for fact in known:
-                h = {
-                    k: v.values[fact.name] if isinstance(v, rules.PerParameter) else v
-                    for k, v in part.h.items()
-                }
-                rows.append((fact, rules.met(part.rule.replace(**h), known)[fact.name]))
-        return rules.table(rows)
+        return explained(self._plan.parts(self.param_groups, self._named()), self._known)
 
     # --- evaluation -----------------------------------------------------------------------------------------
 
@@ -272,29 +293,5 @@ class Shell(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._complete, self._evaluating, self.info = {}, False, {}
+        self._complete, self._evaluating, self.info, self._runner = {}, False, {}, Runner()
         self._show()
-
-
-def _gradient(name: str, p: Tensor, *, maximize: bool) -> Tensor:
-    g = p.grad
-    assert g is not None
-    if g.layout != torch.strided:
-        raise BadValue(
-            f"the gradient of parameter {name!r} is sparse, and rules take dense ones: pass sparse=False to its "
-            "embedding, or train it with torch.optim.SparseAdam"
-        )
-    if g.is_complex():
-        raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
-    return -g if maximize else g
-
-
-def _seen_by(rule: specs.Rule) -> Callable[[Tensor], Tensor]:
-    """How a rule is shown tensors: those of 16 bits as float32, unless it rounds by itself."""
-    return (lambda t: t) if rules.rounds(rule) else wide
-
-
-def _apart(kept: Tensor, p: Tensor) -> Tensor:
-    """A state tensor that is not the parameter or its gradient, as both are changed in place later."""
-    shares = kept.data_ptr() == p.data_ptr() or (p.grad is not None and kept.data_ptr() == p.grad.data_ptr())
-    return kept.clone() if shares else kept

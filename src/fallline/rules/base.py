@@ -91,6 +91,7 @@ class Behavior:
         needs: what it asks of the oracle, its parts left out.
         named: whether it is an optimizer by name, with a slow twin in ``reference``.
         search: the numbers to tune when nothing else is said, and the range (low, high) to start from.
+        sums: how many sums over all entries of all parameters it takes itself, where it sees them as one long vector.
         elementwise: whether each entry is treated alone, apart from what its parts do.
         discontinuous: whether a small change of the gradient can change the step by much, apart from its parts.
         shaped: whether a step depends on the shape of a parameter, so that zeros around it would change it.
@@ -116,6 +117,7 @@ class Behavior:
     needs: frozenset[str] = frozenset()
     named: bool = False
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    sums: int = 0
     elementwise: bool = True
     discontinuous: bool = False
     shaped: bool = False
@@ -210,6 +212,13 @@ def elementwise(rule: Rule) -> bool:
     """Whether each entry is treated alone, so that permuting the entries permutes the step."""
     own = behavior(rule)
     return own.elementwise and all(elementwise(part) for part in own.parts(rule))
+
+
+def one_vector(rule: Rule) -> bool:
+    """Whether each entry is treated alone, apart from sums over all of them, as if all were one long vector."""
+    own = behavior(rule)
+    alone = (own.elementwise or own.sums > 0) and not (own.needs or own.rounds)
+    return alone and all(one_vector(part) for part in own.parts(rule))
 
 
 def discontinuous(rule: Rule) -> bool:

@@ -44,7 +44,7 @@ def _nothing(params: Tree, **options: Any) -> dict[str, Tensor]:
 
 
 def _whole(
-    clip: Clip, start: Callable[..., dict[str, Tensor]] = _nothing, **domains: Domain
+    clip: Clip, start: Callable[..., dict[str, Tensor]] = _nothing, *, sums: int = 0, **domains: Domain
 ) -> Callable[[Callable[P, Rule]], Callable[P, Rule]]:
     """Make a rule of ``clip(tree, state, h, **options)``, which sees all parameters together, from what writes it.
 
@@ -78,7 +78,9 @@ def _whole(
         def sample(draw: Draw) -> Rule:
             return make(**{name: draw(domain) for name, domain in domains.items()})  # type: ignore[call-arg]
 
-        known = Behavior(begin, step, flows, make, sample, domains=dict(domains), elementwise=False)
+        known = Behavior(
+            begin, step, flows, make, sample, domains=dict(domains), sums=sums, elementwise=False
+        )
         specs.register(Rule, kind, known)
         return make
 
@@ -104,7 +106,7 @@ def _bounded(tree: Tree, size: Tensor, limit: Any) -> tuple[Tree, Tensor]:
     return {name: g * share for name, g in tree.items()}, share
 
 
-@_whole(_clip_norm, max_norm=BOUND)
+@_whole(_clip_norm, sums=1, max_norm=BOUND)
 def clip_norm(max_norm: Number, order: float | str = 2.0) -> Rule:
     """Shrink the whole gradient when its norm is above a bound: g · min(1, max_norm / ‖g‖).
 

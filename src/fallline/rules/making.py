@@ -128,6 +128,7 @@ def whole_tree(
     gives: Stage | None = None,
     state: Mapping[str, Callable[[Tree, Any], Tensor]] | None = None,
     each: Mapping[str, Start] | None = None,
+    sums: int = 0,
     discontinuous: bool = False,
     **domains: Domain,
 ) -> Callable[[Whole], Callable[..., Rule]]:
@@ -140,6 +141,8 @@ def whole_tree(
         gives: what goes out (``None``: the same as came in).
         state: how each state tensor ``s.name`` of the whole tree starts, as a function of the parameters and ``h``.
         each: how each state tensor of a parameter starts; these are trees, ``s.name[parameter]``, too.
+        sums: how many sums (or norms) it takes over all entries, where beside them it treats each entry alone:
+            cutting a tensor in two then changes nothing, and an optimizer can take the step in one pass.
         discontinuous: whether a small change of the gradient can change the step by much.
         **domains: the hyperparameters ``h.name``, in order, with what they may be.
     """
@@ -166,7 +169,9 @@ def whole_tree(
             after = {key: kept[key].to(value.dtype) for key, value in state.tree.items() if key in starts}
             return out, State(own_after, after), info
 
-        known = functools.partial(Behavior, begin, step, elementwise=False, discontinuous=discontinuous)
+        known = functools.partial(
+            Behavior, begin, step, sums=sums, elementwise=False, discontinuous=discontinuous
+        )
         return _primitive(update_all, domains, takes, gives, known)
 
     return decorate

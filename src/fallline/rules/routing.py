@@ -75,6 +75,21 @@ def _matched(patterns: tuple[Any, ...], known: tuple[Fact, ...]) -> tuple[tuple[
     return tuple(found)
 
 
+def branches(rule: Rule, params: Tree) -> dict[str, tuple[int, ...]]:
+    """Which part of each :func:`route` inside a rule each parameter goes to; equal for all where there is none."""
+    if rule.kind == "route":
+        return {
+            name: (i, *inner)
+            for i, (child, mine) in enumerate(zip(rule.children, parts_of(rule, params), strict=True))
+            for name, inner in branches(child, {name: params[name] for name in mine}).items()
+        }
+    found: dict[str, tuple[int, ...]] = dict.fromkeys(params, ())
+    for part in behavior(rule).parts(rule):
+        for name, inner in branches(part, params).items():
+            found[name] += inner
+    return found
+
+
 def check_names(rule: Rule, params: Tree) -> None:
     """Refuse a rule with a :func:`route` that does not fit the parameters."""
     if rule.kind == "route":
@@ -116,7 +131,7 @@ def _settled(option: Any, known: tuple[Fact, ...], stored: bool) -> Any:
             f"route has the function {option!r} as a pattern, which no store can hold and no worker can be sent: name "
             "it by fl.rules.where(predicate=…), or train with fl.optim"
         )
-    if not is_condition(option):
+    if not (is_condition(option) or callable(option)):
         return option
     names = [fact.name for fact in known if holds(option, fact)]
     if not names:

@@ -144,7 +144,15 @@ def _select_sample(draw: Draw) -> Rule:
 specs.register(
     Rule,
     "select",
-    Behavior(_select_init, _select_update, _select_passes, select, _select_sample, view=_select_view),
+    Behavior(
+        _select_init,
+        _select_update,
+        _select_passes,
+        select,
+        _select_sample,
+        view=_select_view,
+        elementwise=False,
+    ),
 )
 
 

@@ -5,8 +5,7 @@ to the last, and nothing of a run's digits can depend on its neighbors, since ea
 """
 
 from .library import Library, Loop, compiler
-from .pointwise import Unwritable
 from .rewrites import table
-from .source import write
+from .source import Unwritable, write
 
 __all__ = ["Library", "Loop", "Unwritable", "compiler", "table", "write"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..recording import Layout
+from ...native.pointwise import C_TYPES
+from ...native.recording import Layout
 from .graphs import numel
 from .memory import LINE
-from .pointwise import C_TYPES
 
 
 class Carry:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..recording import Layout
+from ...native.pointwise import expression
+from ...native.recording import Layout
 from . import moves, products, reductions
-from .pointwise import expression
 
 GETITEM = operator.getitem
 WRITERS = {**moves.WRITERS, **products.WRITERS, **reductions.WRITERS}

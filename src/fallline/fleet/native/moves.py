@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..recording import Layout
+from ...native.pointwise import C_TYPES, literal
+from ...native.recording import Layout
 from .loops import Access, nest, over, spot
-from .pointwise import C_TYPES, literal
 
 aten = torch.ops.aten
 

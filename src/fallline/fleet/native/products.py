@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...native.pointwise import C_TYPES, SUFFIX, Unwritable
 from .loops import over, spot
 from .moves import filled, filled_up
-from .pointwise import C_TYPES, SUFFIX, Unwritable
 from .rewrites import pair
 
 LANES = 16

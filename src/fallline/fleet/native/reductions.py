@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..recording import Layout
+from ...native.pointwise import C_TYPES, SUFFIX, Unwritable
+from ...native.recording import Layout
 from .loops import over, spot
-from .pointwise import C_TYPES, SUFFIX, Unwritable
 
 _COMBINE = {
     "sum": ("0", "{0} + {1}"),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..recording import Layout, Recording
+from ...native.pointwise import C_TYPES, Unwritable, expression, literal
+from ...native.recording import Layout, Recording
 from .carry import Carry
 from .graphs import (
     GETITEM,
@@ -32,7 +33,6 @@ from .graphs import (
 )
 from .loops import Access, nest
 from .memory import Piece, places
-from .pointwise import C_TYPES, Unwritable, expression, literal
 
 aten = torch.ops.aten
 LARGE = 1 << 20
