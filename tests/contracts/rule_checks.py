@@ -461,8 +461,9 @@ def check_one_pass(kind: str, dtype: torch.dtype) -> None:
             {"params": list(itertools.islice(params.items(), 2, None))},
         ]
         optimizer = optim.Optimizer(groups, rule, fused=fused)
-        if "lr" in optimizer.param_groups[0]:
-            optimizer.param_groups[0]["lr"] *= 0.5
+        for group in optimizer.param_groups[: 1 if rules.one_vector(rule) else 2]:
+            if "lr" in group:
+                group["lr"] *= 0.5
         for t, size in enumerate((1.0, 0.0, 1e3, 1e-3, 1.0, 1e10)):
             for name, g in tree(171 + t, dtype).items():
                 params[name].grad = None if name == names[t % len(names)] else size * g

@@ -339,16 +339,12 @@ def test_a_number_that_went_bad_in_training_teaches():
     assert all(torch.equal(a, b) for a, b in zip(problem.values(), before, strict=True))
 
 
-def test_sparse_and_complex_gradients_are_refused():
+def test_sparse_gradients_are_refused():
     table = torch.nn.Embedding(4, 2, sparse=True)
     optimizer = optim.SGD(table.named_parameters(), lr=0.1)
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(BadValue, match=r"the gradient of parameter 'weight' is sparse, .* pass sparse=False"):
         optimizer.step()
-    p = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
-    p.grad = torch.ones_like(p)
-    with pytest.raises(BadValue, match=r"parameter '0' is complex: train torch.view_as_real of it"):
-        optim.Adam([p]).step()
 
 
 def test_a_schedule_and_a_torch_scheduler_do_not_share_a_number():

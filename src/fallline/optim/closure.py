@@ -13,6 +13,7 @@ from ..errors import BadRule
 from ..rules import Oracle, needs
 from ..specs import Rule
 from ..types import Tree
+from .plan import real
 
 TOLD = frozenset({"value", "grad_at"})
 """What a closure can be asked for."""
@@ -72,11 +73,13 @@ class Closure:
         kept = {name: (p.detach().clone(), p.grad) for name, p in params.items()}
         with _restored(self.noise):
             for name, p in params.items():
-                p.copy_(there[name])
+                real(p).copy_(there[name])
                 p.grad = None
             with torch.enable_grad():
                 value = self.function()
-            found = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in params.items()}
+            found = {
+                n: real(torch.zeros_like(p) if p.grad is None else p.grad.clone()) for n, p in params.items()
+            }
             for name, p in params.items():
                 p.copy_(kept[name][0])
                 p.grad = kept[name][1]

@@ -14,7 +14,7 @@ from ..rules.base import RATE
 from ..specs import Domain, Rule
 from .closure import Closure
 from .form import Form
-from .plan import Group, Part
+from .plan import Group, Part, real
 from .shell import Shell
 
 SMALL = Domain("the size below which it ends", low=0.0)
@@ -115,9 +115,15 @@ class LBFGS(Shell):
 
     def _iterate(self, part: Part, asked: Closure, group: Group) -> float | None:
         """One iteration, and the largest change of a parameter; None where the direction leads nowhere, and is left."""
-        held = [(p, p.detach().clone(), p.grad) for p in part.params.values() if p.grad is not None]
+        held = [
+            (real(p), real(p).detach().clone(), real(p.grad))
+            for p in part.params.values()
+            if p.grad is not None
+        ]
         fresh = all(
-            "0.t" not in self.state.get(p, {}) or float(self.state[p]["0.t"]) == 0 for p, _, _ in held
+            float(self.state.get(p, {}).get("0.t", 0)) == 0
+            for p in part.params.values()
+            if p.grad is not None
         )
         self._advance(part, asked)
         slope, total, largest = 0.0, 0.0, 0.0
@@ -147,7 +153,9 @@ class _Counted:
 
 
 def _largest(group: Group) -> float:
-    sizes: list[Tensor] = [p.grad.abs().max() for p in group["params"] if p.grad is not None and p.numel()]
+    sizes: list[Tensor] = [
+        real(p.grad).abs().max() for p in group["params"] if p.grad is not None and p.numel()
+    ]
     return max((float(size) for size in sizes), default=0.0)
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from .. import rules
 from ..errors import BadValue
 from ..specs import Rule
-from .plan import TREE, Group, Plan, named, plain_number, wide
+from .plain import seen_by
+from .plan import TREE, Group, Plan, named, plain_number, real
 
 Held: TypeAlias = dict[str, Any]
 State: TypeAlias = defaultdict[Tensor, Held]
@@ -215,7 +216,8 @@ def _needed(plan: Plan, groups: list[Group]) -> dict[str, tuple[Tensor, Held]]:
     found = {}
     for part in plan.parts(groups, named(groups)):
         bare = {name: p.detach().to("meta") for name, p in part.params.items()}
-        shapes = bare if rules.rounds(part.rule) else {name: wide(p) for name, p in bare.items()}
+        seen = seen_by(part.rule)
+        shapes = {name: seen(p) for name, p in bare.items()}
         start = rules.init(part.rule, shapes, part.h).params
         found.update({name: (p, start[name]) for name, p in part.params.items()})
     return found
@@ -246,7 +248,7 @@ def _from_torch(held: Held, start: Held) -> Held:
     for key in start:
         for name in TORCHS.get(key.rpartition(".")[2], ()):
             if name in held:
-                found[key] = torch.as_tensor(held[name])
+                found[key] = real(torch.as_tensor(held[name]))
     if found:
         found = {**{key: torch.ones(()) for key in start if key.endswith(".t")}, **found}
     return found if set(found) == set(start) else held

@@ -14,7 +14,7 @@ from ..specs import Rule
 from ..types import Tree
 from .clip_grad import check
 from .fused import total_norm
-from .plan import Part, wide
+from .plan import Part, real, wide
 
 PORTION = 1 << 20
 """Entries that are stepped together by torch's operations, so that not much memory is held on the way."""
@@ -33,16 +33,18 @@ def portions(rule: Rule, live: Tree) -> Iterator[Tree]:
     yield portion
 
 
-def refuse(name: str, p: Tensor) -> None:
-    """Refuse a parameter whose gradient no rule takes."""
+def refuse(name: str, p: Tensor, rule: Rule) -> None:
+    """Refuse a parameter whose gradient the rule does not take."""
     assert p.grad is not None
     if p.grad.layout != torch.strided:
         raise BadValue(
             f"the gradient of parameter {name!r} is sparse, and rules take dense ones: pass sparse=False to its "
             "embedding, or train it with torch.optim.SparseAdam"
         )
-    if p.grad.is_complex():
-        raise BadValue(f"parameter {name!r} is complex: train torch.view_as_real of it")
+    if p.is_complex() and not rules.as_vector(rule):
+        raise BadValue(
+            f"parameter {name!r} is complex, and {rule!r} looks at shapes: train torch.view_as_real of it"
+        )
 
 
 def gradient(name: str, p: Tensor, seen: Callable[[Tensor], Tensor], uphill: bool, scale: Any) -> Tensor:
@@ -55,7 +57,6 @@ def gradient(name: str, p: Tensor, seen: Callable[[Tensor], Tensor], uphill: boo
         uphill: whether its objective is maximized.
         scale: what gradients are multiplied by, a number or a 0-d tensor.
     """
-    refuse(name, p)
     assert p.grad is not None
     g = seen(p.grad)
     if isinstance(scale, Tensor) or scale != 1.0:
@@ -64,8 +65,8 @@ def gradient(name: str, p: Tensor, seen: Callable[[Tensor], Tensor], uphill: boo
 
 
 def seen_by(rule: Rule) -> Callable[[Tensor], Tensor]:
-    """How a rule is shown tensors: those of 16 bits as float32, unless it rounds by itself."""
-    return (lambda t: t) if rules.rounds(rule) else wide
+    """How a rule is shown tensors: those of 16 bits as float32, unless it rounds by itself; complex ones as pairs."""
+    return real if rules.rounds(rule) else wide
 
 
 def share(parts: Sequence[Part], max_norm: float) -> tuple[Any, Tensor]:
@@ -78,7 +79,7 @@ def share(parts: Sequence[Part], max_norm: float) -> tuple[Any, Tensor]:
                 "inside of the rule, as in fl.rules.sam(fl.chain(fl.rules.clip_norm(1.0), fl.rules.sgd(lr=0.1)))"
             )
     grads = [p.grad for part in parts for p in part.params.values() if p.grad is not None]
-    norm = total_norm(grads, all(part.fused for part in parts))
+    norm = total_norm(map(real, grads), all(part.fused for part in parts))
     found = float(max_norm) / (norm + 1e-6)
     if isinstance(found, Tensor):
         found = found.clamp(max=1.0)

@@ -88,6 +88,11 @@ def plain_number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
+def real(t: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones in the same memory; real numbers as they are."""
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
+
+
 def wide(t: Tensor) -> Tensor:
     """What a rule sees: numbers of 16 bits as float32, so that its moments keep what such numbers would round off."""
-    return t.float() if t.dtype in (torch.bfloat16, torch.float16) else t
+    return t.float() if t.dtype in (torch.bfloat16, torch.float16) else real(t)

@@ -18,7 +18,7 @@ from .closure import Closure
 from .fused import Runner
 from .loading import taken_over
 from .plain import apart, gradient, portions, refuse, seen_by, share
-from .plan import TREE, Group, Part, Plan, explained, named, plain_number
+from .plan import TREE, Group, Part, Plan, explained, named, plain_number, real
 
 
 class Shell(torch.optim.Optimizer):
@@ -178,7 +178,7 @@ class Shell(torch.optim.Optimizer):
                 self.state[p] = {key: apart(t, p) for key, t in after.params[name].items()}
         self._keep(tree={**state.tree, **after.tree})
         self.info.update(info)
-        torch._foreach_add_(list(live.values()), [step[name] for name in live])
+        torch._foreach_add_(list(map(real, live.values())), [step[name] for name in live])
 
     def _fill(self, part: Part, live: Tree) -> None:
         """Give a state to parameters that have none yet, or whose rule has come to need more."""
@@ -187,7 +187,7 @@ class Shell(torch.optim.Optimizer):
         if not new:
             return
         for name in new:
-            refuse(name, live[name])
+            refuse(name, live[name], part.rule)
         seen = seen_by(part.rule)
         start = rules.init(part.rule, {name: seen(p) for name, p in part.params.items()}, part.h)
         for name in new:
@@ -251,10 +251,11 @@ class Shell(torch.optim.Optimizer):
             with torch.no_grad():
                 for part in self._plan.parts(self.param_groups, self._named()):
                     held = {name: p for name, p in part.params.items() if self.state.get(p)}
-                    for name, seen in rules.view(part.rule, part.params, self._state_of(held)).items():
-                        if seen is not part.params[name]:
-                            kept.append((part.params[name], part.params[name].clone()))
-                            part.params[name].copy_(seen)
+                    own = {name: real(p) for name, p in part.params.items()}
+                    for name, seen in rules.view(part.rule, own, self._state_of(held)).items():
+                        if seen is not own[name]:
+                            kept.append((own[name], own[name].clone()))
+                            own[name].copy_(seen)
             self._evaluating = True
             yield
         finally:

@@ -9,6 +9,7 @@ from .averaging import accumulate, accumulate_damped, look_ahead
 from .base import (
     Oracle,
     PerParameter,
+    as_vector,
     check_trains,
     discontinuous,
     elementwise,
@@ -81,6 +82,7 @@ __all__ = [
     "accumulate_gradients",
     "add_decay",
     "around",
+    "as_vector",
     "average",
     "average_equally",
     "centralize",

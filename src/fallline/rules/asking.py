@@ -39,6 +39,7 @@ def asking(
     gives: Stage | None = None,
     options: Mapping[str, tuple[Option, Any]] | None = None,
     together: bool = False,
+    as_vector: bool = False,
     discontinuous: bool = False,
     **domains: Domain,
 ) -> Callable[[Whole], Callable[..., Rule]]:
@@ -55,6 +56,7 @@ def asking(
             numbers) and its default.
         together: whether it acts on all parameters at once, ``h.name`` being one number for all of them; otherwise
             ``own(h, name, parameter)`` finds the number of one.
+        as_vector: whether it sees all entries as one vector, whatever the shapes.
         discontinuous: whether a small change of the gradient can change the step by much.
         **domains: the hyperparameters by name, in order, with what they may be.
     """
@@ -110,7 +112,7 @@ def asking(
 
         found = Behavior(
             begin, step, flows, make, sample, domains=dict(domains), needs=frozenset(needs), elementwise=False,
-            shaped=True, discontinuous=discontinuous,
+            as_vector=as_vector, shaped=True, discontinuous=discontinuous,
         )  # fmt: skip
         specs.register(Rule, kind, found)
         return make

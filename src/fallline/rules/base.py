@@ -93,6 +93,7 @@ class Behavior:
         search: the numbers to tune when nothing else is said, and the range (low, high) to start from.
         sums: how many sums over all entries of all parameters it takes itself, where it sees them as one long vector.
         elementwise: whether each entry is treated alone, apart from what its parts do.
+        as_vector: whether it sees all entries as one vector, whatever the shapes; what is elementwise does, too.
         discontinuous: whether a small change of the gradient can change the step by much, apart from its parts.
         shaped: whether a step depends on the shape of a parameter, so that zeros around it would change it.
         rounds: whether it rounds parameters of bfloat16 itself, and so must be given them as they are.
@@ -119,6 +120,7 @@ class Behavior:
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sums: int = 0
     elementwise: bool = True
+    as_vector: bool = False
     discontinuous: bool = False
     shaped: bool = False
     rounds: bool = False
@@ -219,6 +221,12 @@ def one_vector(rule: Rule) -> bool:
     own = behavior(rule)
     alone = (own.elementwise or own.sums > 0) and not (own.needs or own.rounds)
     return alone and all(one_vector(part) for part in own.parts(rule))
+
+
+def as_vector(rule: Rule) -> bool:
+    """Whether the shapes of parameters do not matter, so that a complex number can be taken for two entries."""
+    own = behavior(rule)
+    return (own.elementwise or own.as_vector) and all(as_vector(part) for part in own.parts(rule))
 
 
 def discontinuous(rule: Rule) -> bool:

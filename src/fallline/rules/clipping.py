@@ -79,7 +79,15 @@ def _whole(
             return make(**{name: draw(domain) for name, domain in domains.items()})  # type: ignore[call-arg]
 
         known = Behavior(
-            begin, step, flows, make, sample, domains=dict(domains), sums=sums, elementwise=False
+            begin,
+            step,
+            flows,
+            make,
+            sample,
+            domains=dict(domains),
+            sums=sums,
+            elementwise=False,
+            as_vector=True,
         )
         specs.register(Rule, kind, known)
         return make

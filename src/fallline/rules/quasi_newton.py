@@ -38,7 +38,9 @@ def _history_start(params: Tree, h: Numbers, history: int) -> Held:
     }  # fmt: skip
 
 
-@asking(start=_history_start, options={"history": (int, 10)}, discontinuous=True, together=True)
+@asking(
+    start=_history_start, options={"history": (int, 10)}, discontinuous=True, together=True, as_vector=True
+)
 def precondition_by_history(
     direction: Tree, held: Held, params: Tree, h: Any, oracle: Oracle | None, *, history: int
 ) -> tuple[Tree, Held, Info]:
@@ -110,6 +112,7 @@ def _two_loops(g: Tree, moves: Tree, changes: Tree, scale: Tensor, history: int)
     start=lambda params, h, **options: {},
     needs=("value", "grad_at"),
     together=True,
+    as_vector=True,
     gives="step",
     options={"search": (("backtracking", "strong_wolfe"), "strong_wolfe"), "trials": (int, 10)},
     discontinuous=True,

@@ -117,6 +117,6 @@ specs.register(
     "sam",
     Behavior(
         _sam_init, _sam_update, _sam_passes, sam, _sam_sample, view=_sam_view, domains=DOMAINS,
-        needs=frozenset({"grad_at"}), elementwise=False, discontinuous=True,
+        needs=frozenset({"grad_at"}), elementwise=False, as_vector=True, discontinuous=True,
     ),
 )  # fmt: skip

@@ -24,6 +24,9 @@ def written(name: str, texts: list[str], dtype: torch.dtype, options: Any) -> st
         small = f"(fabs{end}({x[2]}) < 0.5{end})"
         by, of = f"({small} ? {x[2]} : {x[2]} - 1)", f"({small} ? {x[0]} : {x[1]})"
         return f"FMA_{end.upper() or 'D'}({by}, {x[1]} - {x[0]}, {of})"
+    if name == "remainder" and dtype.is_floating_point:
+        left = f"fmod{end}({x[0]}, {x[1]})"  # exact, with the sign of the first; the result has that of the second
+        return f"{left} != 0 && (({x[1]} < 0) != ({left} < 0)) ? {left} + {x[1]} : {left}"
     if name == "rsub":
         return f"{x[1]} - {literal(options.get('alpha', 1), dtype)} * {x[0]}"
     if name == "addcmul":
