@@ -266,6 +266,10 @@ def test_a_clip_around_a_rule_that_asks_for_other_gradients_is_refused():
     before = p.detach().clone()
     with pytest.raises(BadRule, match=r"step\(max_norm=1.0\) clips the gradients that are there, and sam"):
         optim.SAM([p], rules.sgd(lr=0.1)).step(lambda: 0.0, max_norm=1.0)
+    with pytest.raises(
+        BadRule, match=r"LBFGS.step\(max_norm=1.0\): a line search needs the gradients as they are"
+    ):
+        optim.LBFGS([p]).step(lambda: 0.0, max_norm=1.0)
     assert torch.equal(p, before)
 
 
