@@ -89,15 +89,16 @@ def measured(shapes: list[tuple[int, ...]], *, clip: bool, rounds: int, steps: i
     for step in steppers.values():
         step()
     for _ in range(rounds):
-        for name, step in steppers.items():
-            took = []
-            for _ in range(steps):
+        took: dict[str, list[float]] = {name: [] for name in MAKERS}
+        for _ in range(steps):
+            for name, step in steppers.items():  # in turn, so that what disturbs one disturbs all
                 for p, g in zip(params, grads, strict=True):
                     p.grad.copy_(g)  # type: ignore[union-attr]
                 before = time.perf_counter()
                 step()
-                took.append(time.perf_counter() - before)
-            times[name].append(statistics.median(took))
+                took[name].append(time.perf_counter() - before)
+        for name, own in took.items():
+            times[name].append(statistics.median(own))
     for name in MAKERS:
         ratios = sorted(peer / own for peer, own in zip(times[FUSED], times[name], strict=True))
         print(
@@ -144,7 +145,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="of each side in a round")
+    parser.add_argument("--steps", type=int, default=7, help="of each side in a round")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(2)
