@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .types import Tree
+
+AT_ONCE = 1 << 20
+"""Entries of which there is a copy in float64 at once."""
 
 
 def map_tree(f: Callable[..., Tensor], *trees: Tree) -> Tree:
@@ -26,13 +29,19 @@ def norm(tree: Tree, order: float = 2.0) -> Tensor:
     """
     if not tree:
         return torch.zeros((), dtype=torch.float64)
-    parts = torch.stack([torch.linalg.vector_norm(_flat(t).double(), order) for t in tree.values()])
+    pieces = [piece for t in tree.values() for piece in _pieces(t)]
+    parts = torch.stack([torch.linalg.vector_norm(piece.double(), order) for piece in pieces])
     return torch.linalg.vector_norm(parts, order)
 
 
-def _flat(t: Tensor) -> Tensor:
-    """All entries in their order; those that are shared out to several processes as they are."""
-    return t.reshape(-1) if type(t) in (Tensor, torch.nn.Parameter) else t
+def _pieces(t: Tensor) -> Sequence[Tensor]:
+    """All entries in their order, some at a time; those that are shared out to several processes as they are."""
+    if type(t) not in (Tensor, torch.nn.Parameter):
+        return (t,)
+    flat = t.reshape(-1)
+    if t.numel() <= AT_ONCE:
+        return (flat,)
+    return [flat[i : i + AT_ONCE] for i in range(0, t.numel(), AT_ONCE)]
 
 
 def total(tree: Tree) -> Tensor:

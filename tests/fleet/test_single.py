@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from fallline.fleet.single import Plan, Trained, train
 from fallline.fleet.single.backward import Backward, LossOf
 from fallline.fleet.single.pieces import Descent
 from fallline.fleet.single.ranks import Ranks
+from fallline.native.compiling import compiler
 from fallline.records import Record
 from fallline.specs import Rule, axis
 from fallline.tasks import Task
@@ -186,6 +188,57 @@ def test_pieces_give_what_the_whole_tree_gives(rule: Rule, largest: int):
 def test_rules_over_the_whole_tree_are_not_cut():
     params = {"a": torch.ones(5), "b": torch.ones(4)}
     assert len(Descent(CLIPPED, params, rules.numbers(CLIPPED), 2).parts) == 1
+
+
+ROUTED = fl.route({"b": rules.sgd(lr=0.1)}, otherwise=rules.adam(lr=0.1))
+
+
+@pytest.mark.parametrize("rule", [rules.adam(lr=0.1), CLIPPED, ROUTED], ids=["elementwise", "norm", "route"])
+def test_large_models_are_stepped_in_one_pass(rule: Rule, monkeypatch: pytest.MonkeyPatch):
+    """But for the steps that are measured; a gradient that lies in another order is the same gradient."""
+    monkeypatch.setattr("fallline.fleet.single.pieces.PIECE", 10)
+    start = {"w": torch.from_numpy(numbers(0, 4, 3)), "b": torch.from_numpy(numbers(1, 3))}
+    params, h = {k: p.clone() for k, p in start.items()}, dict(rules.numbers(rule))
+    descent, state, whole = Descent(rule, params, h), rules.init(rule, start, h), start
+    taken: list[bool] = []
+    one_pass = descent._in_one_pass
+    monkeypatch.setattr(descent, "_in_one_pass", lambda *given: taken.append(one_pass(*given)) or taken[-1])
+    for t in range(6):
+        gradient = {k: torch.sin(p + t) for k, p in whole.items()}
+        direction, state, _ = rules.update(rule, gradient, state, whole, h)
+        gradient["w"] = gradient["w"].t().contiguous().t()
+        ratio = descent.step(gradient, h, measure=t == 3)
+        assert (ratio is None) == (t != 3)
+        whole = {k: p + direction[k] for k, p in whole.items()}
+    assert taken == [True] * 5 if compiler() else not taken
+    for k, p in whole.items():
+        torch.testing.assert_close(params[k], p)
+        assert params[k].grad is None
+
+
+@pytest.mark.parametrize("rule", [rules.adam(lr=0.1), CLIPPED], ids=["elementwise", "norm"])
+def test_a_state_is_saved_by_name_however_the_parameters_are_cut(rule: Rule, monkeypatch: pytest.MonkeyPatch):
+    start = {
+        "w": torch.from_numpy(numbers(0, 4, 3)),
+        "b": torch.from_numpy(numbers(1, 3)),
+        "one": torch.ones(()),
+    }
+    h, ends = dict(rules.numbers(rule)), []
+    gradient = {k: torch.cos(p) for k, p in start.items()}
+
+    def descents(largest: int | None) -> Descent:
+        return Descent(rule, {k: p.clone() for k, p in start.items()}, h, largest)
+
+    monkeypatch.setattr("fallline.fleet.single.pieces.PIECE", 5)
+    for first, second in itertools.product((1, 5, 100, None), repeat=2):
+        before, after = descents(first), descents(second)
+        before.step(gradient, h)
+        after.load(before.tensors())
+        after.step(gradient, h)
+        ends.append(after.params)
+    for end in ends[1:]:
+        for k, p in end.items():
+            torch.testing.assert_close(p, ends[0][k])
 
 
 # --- what is kept, and when it ends -----------------------------------------------------------------------

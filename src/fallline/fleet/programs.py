@@ -104,7 +104,7 @@ class Program:
         """The program in C."""
         if native.compiler() is None:
             raise native.Unwritable("compiler here")
-        row = _row(self.in_dims, args, 0)
+        row = _row(self.in_dims, args, 0, _seen)  # it is only looked at, to be written down
         if key not in self._recorded:
             self._recorded[key] = self._record(self.function, row, native.table())
         recorded = self._recorded[key][0]
@@ -251,16 +251,23 @@ def _one_by_one(function: Callable[..., Any], in_dims: tuple[Any, ...]) -> Calla
     return many
 
 
-def _row(dims: Any, value: Any, i: int) -> Any:
-    """The share of run ``i`` in arguments, as ``in_dims`` say: its own row, or what all runs share.
+def _copied(t: Tensor) -> Tensor:
+    """A row begins where a tensor of its own would: kernels may round by that."""
+    return t.clone(memory_format=torch.contiguous_format)
 
-    A row is copied, so that it begins where a tensor of its own would: kernels may round by that.
-    """
+
+def _seen(t: Tensor) -> Tensor:
+    """A row as it is, where it lies as a tensor of its own would."""
+    return t if t.is_contiguous() and not t.storage_offset() else _copied(t)
+
+
+def _row(dims: Any, value: Any, i: int, of: Callable[[Tensor], Tensor] = _copied) -> Any:
+    """The share of run ``i`` in arguments, as ``in_dims`` say: its own row, or what all runs share."""
     if dims is None:
         return value
     if dims == 0:
-        return pytree.tree_map(lambda t: t[i].clone(memory_format=torch.contiguous_format), value)
-    parts = [_row(d, v, i) for d, v in zip(dims, value, strict=True)]
+        return pytree.tree_map(lambda t: of(t[i]), value)
+    parts = [_row(d, v, i, of) for d, v in zip(dims, value, strict=True)]
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,9 @@ class Loop:
 
     def __init__(self, source: Source, run: Callable[..., int], runs: int) -> None:
         self.source, self._run, self._runs = source, run, runs
-        self._scratch = torch.empty(source.scratch + LINE, dtype=torch.uint8)
-        self._start = self._scratch.data_ptr() + -self._scratch.data_ptr() % LINE
+        self._scratch = torch.empty(0, dtype=torch.uint8)
+        with _LOCK:
+            _LIVING.add(self)
         self._places = ctypes.c_void_p * (source.arguments + len(source.constants) + len(source.results))
         self._strides = ctypes.c_long * (source.arguments + len(source.results))
         self._left = torch.empty(runs, dtype=torch.int64)
@@ -79,13 +82,14 @@ class Loop:
         out = [_blank((steps, self._runs, *shape), dtype) for shape, dtype in source.results]
         held = [t if t.is_contiguous() else t.contiguous() for t in given]
         tensors = (*carried, *held, *source.constants, *out)
+        self._scratch = scratch = _scratch()
         by_step = (*[0] * len(carried), *strides, *(t[0].numel() for t in out))
         if self._run(
             self._places(*[t.data_ptr() for t in tensors]),
             self._strides(*by_step),
             self._runs,
             steps,
-            self._start,
+            scratch.data_ptr() + -scratch.data_ptr() % LINE,
             self._left.data_ptr(),
         ):
             raise BadTask(
@@ -93,6 +97,26 @@ class Loop:
                 "check the classes and tokens in the data"
             )
         return out, self._left.clone()
+
+
+_LIVING: weakref.WeakSet[Loop] = weakref.WeakSet()
+_LOCK = threading.Lock()
+_OF_THREAD = threading.local()
+
+
+def _scratch() -> Tensor:
+    """Memory for what a run needs on the way: the programs of a thread run in turn, and share one piece.
+
+    Each program keeps it, so that it is freed with the last of them.
+    """
+    with _LOCK:
+        size = max(loop.source.scratch for loop in _LIVING) + LINE
+    held = getattr(_OF_THREAD, "held", lambda: None)()
+    if held is None or held.numel() < size:
+        held = torch.empty(size, dtype=torch.uint8)
+        _OF_THREAD.held = weakref.ref(held)
+    found: Tensor = held
+    return found
 
 
 def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

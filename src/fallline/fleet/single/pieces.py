@@ -1,8 +1,9 @@
 """A rule at work on the parameters of one large model, which are changed in place, a piece at a time.
 
-A rule makes several tensors as large as its parameters on the way to a step. Where it treats each entry alone,
-large parameters are cut and small ones joined, so that these fit into a processor's cache; on a GPU, where each
-call costs more than its arithmetic, all parameters are joined into one piece. Other rules see the whole tree.
+A rule makes several tensors as large as its parameters on the way to a step. Where it treats each entry alone, it is
+one pass over memory in C, as in ``fl.optim``. Where that cannot be had, large parameters are cut and small ones
+joined, so that these fit into a processor's cache; on a GPU, where each call costs more than its arithmetic, all
+parameters are joined into one piece. Other rules see the whole tree.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ... import rules
+from ...optim import plan
+from ...optim.fused import Runner
 from ...specs import Rule
 from ...tree import norm
 from ...types import Numbers, State, Tree
@@ -25,7 +28,10 @@ PIECE = 1 << 19
 
 
 class Part(Protocol):
-    """Parameters that the rule advances together."""
+    """Parameters that the rule advances together; ``names`` are theirs."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def take(self, tree: Tree) -> Tree:
         """This part of the parameters, or of what is shaped as they are."""
@@ -35,11 +41,13 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
-    """All parameters, by name."""
+class Named:
+    """Some parameters, or all, as they are."""
+
+    names: tuple[str, ...]
 
     def take(self, tree: Tree) -> Tree:
-        return tree
+        return {name: tree[name] for name in self.names}
 
     def give(self, taken: Tree) -> Iterator[tuple[str, int, Tensor]]:
         for name, t in taken.items():
@@ -54,6 +62,10 @@ class Cut:
     start: int
     stop: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
     def take(self, tree: Tree) -> Tree:
         return {self.name: tree[self.name].reshape(-1)[self.start : self.stop]}
 
@@ -66,6 +78,10 @@ class Joined:
     """Several parameters as one long vector."""
 
     sizes: Mapping[str, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.sizes)
 
     def take(self, tree: Tree) -> Tree:
         return {"joined": torch.cat([tree[name].reshape(-1) for name in self.sizes])}
@@ -109,20 +125,53 @@ class Descent:
     def __init__(self, rule: Rule, params: Tree, h: Numbers, largest: int | None = None) -> None:
         self.rule, self.params = rule, {name: p.detach() for name, p in params.items()}
         on_cpu = all(p.device.type == "cpu" for p in params.values())
-        largest = largest or (PIECE if on_cpu else sys.maxsize)
-        self.parts: Sequence[Part] = parts(self.params, largest) if _cuttable(rule) else [Whole()]
-        self.states = [self._start(part, h) for part in self.parts]
+        large = on_cpu and largest is None and sum(p.numel() for p in params.values()) > PIECE
+        self._runner = Runner() if large else None
+        together = [Named(tuple(params))]
+        cut = (
+            parts(self.params, largest or (PIECE if on_cpu else sys.maxsize)) if _cuttable(rule) else together
+        )
+        self._begin([Named((name,)) for name in params] if large and _cuttable(rule) else together, h)
+        like = {name: torch.empty_like(p) for name, p in self.params.items()} if large else {}
+        if self._runner and not self._in_one_pass(like, h, ready=True):
+            self._runner = None
+        if not self._runner:
+            self._begin(cut, h)
         if any(state.tree for state in self.states):  # what belongs to all parameters together stays together
-            self.parts = [Whole()]
-            self.states = [self._start(self.parts[0], h)]
+            self._begin(together, h)
 
-    def _start(self, part: Part, h: Numbers) -> State:
-        taken = part.take(self.params)
-        return _apart(rules.init(self.rule, taken, h), taken)
+    def _begin(self, cut: Sequence[Part], h: Numbers) -> None:
+        self.parts = cut
+        self.states, self.shapes = [], []
+        for part in cut:
+            taken = part.take(self.params)
+            self.states.append(_apart(rules.init(self.rule, taken, h), taken))
+            self.shapes.append({name: t.shape for name, t in taken.items()})
+
+    def _in_one_pass(self, gradient: Tree, h: Numbers, *, ready: bool = False) -> bool:
+        """Take a step in one pass where that can be done; with ``ready``, only say whether it can."""
+        assert self._runner is not None
+        held = {
+            p: state.params[name]
+            for part, state in zip(self.parts, self.states, strict=True)
+            for name, p in part.take(self.params).items()
+        }
+        part = plan.Part(self.rule, h, self.params, frozenset())
+        for name, p in self.params.items():
+            p.grad = gradient[name].contiguous()
+        try:
+            if ready:
+                return self._runner.ready(part, self.params, held)
+            return self._runner.advance(part, self.params, held, 1.0) is not None
+        finally:
+            for p in self.params.values():
+                p.grad = None
 
     @torch.no_grad()
     def step(self, gradient: Tree, h: Numbers, *, measure: bool = False) -> Tensor | None:
         """Change the parameters; where it is to be measured, the size of the step relative to them."""
+        if self._runner and not measure and self._in_one_pass(gradient, h):
+            return None
         before = norm(self.params) if measure else None
         sizes: Tree = {}
         for i, part in enumerate(self.parts):
@@ -156,25 +205,40 @@ class Descent:
     def tensors(self) -> Tree:
         """The rule's state by name, to be saved."""
         found: Tree = {}
-        for i, state in enumerate(self.states):
-            found |= {f"{i}/params/{k}/{s}": t for k, own in state.params.items() for s, t in own.items()}
-            found |= {f"{i}/tree/{s}": t for s, t in state.tree.items()}
+        for part, state, shapes in zip(self.parts, self.states, self.shapes, strict=True):
+            found |= {f"tree/{key}": t for key, t in state.tree.items()}
+            for name, key, t in _each(state):
+                if t.shape != shapes[name]:  # a number for all of them
+                    found |= {f"params/{own}/{key}": t for own in part.names}
+                    continue
+                for own, start, entries in part.give({name: t}):
+                    at = f"params/{own}/{key}"
+                    if at not in found:
+                        found[at] = torch.empty_like(self.params[own], dtype=t.dtype)
+                    found[at].view(-1)[start : start + len(entries)] = entries
         return found
 
     def load(self, saved: Tree) -> None:
-        """Take over what :meth:`tensors` gave."""
-        self.states = [
-            State(
-                {k: {s: saved[f"{i}/params/{k}/{s}"] for s in own} for k, own in state.params.items()},
-                {s: saved[f"{i}/tree/{s}"] for s in state.tree},
-            )
-            for i, state in enumerate(self.states)
-        ]
+        """Take over what :meth:`tensors` gave, however the parameters were cut then."""
+        for i, (part, state, shapes) in enumerate(zip(self.parts, self.states, self.shapes, strict=True)):
+            held: dict[str, dict[str, Tensor]] = {name: {} for name in state.params}
+            for name, key, t in _each(state):
+                given = {own: saved[f"params/{own}/{key}"] for own in part.names}
+                entries = t.shape == shapes[name]
+                held[name][key] = (part.take(given)[name] if entries else given[part.names[0]]).clone()
+            self.states[i] = State(held, {key: saved[f"tree/{key}"] for key in state.tree})
 
 
 def _cuttable(rule: Rule) -> bool:
     """Whether a rule sees neither where in a parameter an entry stands, nor what the parameter is called."""
     return rules.elementwise(rule) and not _asks_names(rule)
+
+
+def _each(state: State) -> Iterator[tuple[str, str, Tensor]]:
+    """The tensors of a state, with whose they are and what they are called."""
+    for name, own in state.params.items():
+        for key, t in own.items():
+            yield name, key, t
 
 
 def _asks_names(rule: Rule) -> bool:

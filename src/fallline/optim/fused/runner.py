@@ -77,6 +77,10 @@ class Runner:
         self._types: dict[Kept, Kept] = {}
         self._ways: dict[str, tuple[tuple[str, ...], dict[str, Way]]] = {}
 
+    def ready(self, part: Part, live: Tree, state: Mapping[Tensor, Mapping[str, Tensor]]) -> bool:
+        """Whether a step can be taken in one pass; its programs are made now."""
+        return not isinstance(self._prepared(part, specs.structure(part.rule), live, state), str)
+
     def advance(
         self, part: Part, live: Tree, state: Mapping[Tensor, Mapping[str, Tensor]], scale: float
     ) -> Info | None:
