@@ -93,6 +93,7 @@ def main() -> None:
         )
         line = "parameters {:10.0f}   loop {:10.1f}   traced {:10.1f}   compiled {:10.1f}"
         print(line.format(*rows["parameters"][-1]), flush=True)
+    given.out.mkdir(parents=True, exist_ok=True)
     draw(rows, given.out / f"growth-{time.strftime('%Y-%m-%d')}.svg")
 
 
