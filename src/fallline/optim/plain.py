@@ -41,6 +41,11 @@ def refuse(name: str, p: Tensor, rule: Rule) -> None:
             f"the gradient of parameter {name!r} is sparse, and rules take dense ones: pass sparse=False to its "
             "embedding, or train it with torch.optim.SparseAdam"
         )
+    if p.is_conj() or p.is_neg():
+        raise BadValue(
+            f"parameter {name!r} is the conjugate or the negative of other memory, which no step can be written to: "
+            "train torch.nn.Parameter(p.resolve_conj().resolve_neg())"
+        )
     if p.is_complex() and not rules.as_vector(rule):
         raise BadValue(
             f"parameter {name!r} is complex, and {rule!r} looks at shapes: train torch.view_as_real of it"

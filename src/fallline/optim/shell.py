@@ -41,7 +41,7 @@ class Shell(torch.optim.Optimizer):
         self._plan, self._numbers = plan, dict(numbers)
         self._schedules: list[dict[str, Schedule]] = []
         self._shown: list[dict[str, float]] = []
-        self._complete: dict[str, str] = {}
+        self._complete: dict[str, tuple[str, bool]] = {}
         self._evaluating, self._runner = False, Runner()
         self.info: Info = {}
         fixed = {key: value.at(0) if isinstance(value, Schedule) else value for key, value in numbers.items()}
@@ -60,8 +60,8 @@ class Shell(torch.optim.Optimizer):
         self._plan.check({**given, **shown})
         super().add_param_group(group)
         self._keep()
-        self._schedules.append(schedules)
-        self._shown.append(shown)
+        before = len(self.param_groups) - 1  # groups may have been taken away
+        self._schedules[before:], self._shown[before:] = [schedules], [shown]
 
     def _refuse_misspelt(self, group: Group) -> None:
         for key in set(group) - set(self._numbers) - {"params", "param_names"}:
@@ -183,7 +183,8 @@ class Shell(torch.optim.Optimizer):
     def _fill(self, part: Part, live: Tree) -> None:
         """Give a state to parameters that have none yet, or whose rule has come to need more."""
         needed = specs.structure(part.rule)
-        new = [name for name in live if self._complete.get(name) != needed]
+        known = ((needed, False), (needed, True))  # a state that was there may have been cleared
+        new = [n for n, p in live.items() if self._complete.get(n) != known[bool(self.state.get(p))]]
         if not new:
             return
         for name in new:
@@ -193,7 +194,7 @@ class Shell(torch.optim.Optimizer):
         for name in new:
             if start.params[name]:
                 self.state[live[name]] = {**start.params[name], **self.state[live[name]]}
-            self._complete[name] = needed
+            self._complete[name] = known[bool(self.state.get(live[name]))]
         self._keep(tree={**start.tree, **self._common["tree"]})
 
     def _state_of(self, params: Tree) -> State:

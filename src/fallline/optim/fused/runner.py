@@ -53,10 +53,10 @@ class Seen:
         """Whether nothing has been put in the place of what was looked at."""
         if self.own is not p or p.data_ptr() != self.places[0] or not p.is_contiguous():
             return False
-        if p.dtype is not self.kept.own or len(state) != len(self.held):
+        if p.dtype is not self.kept.own or p.numel() != self.size or len(state) != len(self.held):
             return False
         for (key, t), place in zip(self.held, self.places[1:], strict=True):
-            if state.get(key) is not t or t.data_ptr() != place:
+            if state.get(key) is not t or t.data_ptr() != place or t.numel() not in (self.size, 1):
                 return False
         return True
 
@@ -155,6 +155,10 @@ class Runner:
                 self._new.add(name)
             if g.layout is not torch.strided or not (g.is_cpu and g.is_contiguous()) or type(g) is not Tensor:
                 return None
+            if g.is_neg() or g.numel() != seen.size:  # ``p.data`` may have got another size than ``p.grad``
+                return None
+            if seen.size and not g.data_ptr():  # freed
+                return None
             way = ways.get(name, ()) if ways else ()
             if seen.kept is not last[0] or way != last[1]:
                 last = seen.kept, way
@@ -198,7 +202,8 @@ class Runner:
 def _simple(t: Tensor) -> bool:
     """Whether a tensor is a piece of memory that a loop can go over."""
     plain = type(t) in (Tensor, torch.nn.Parameter) and t.is_cpu and t.dtype in TYPES
-    return plain and t.layout is torch.strided and t.is_contiguous()
+    dense = plain and t.layout is torch.strided and t.is_contiguous() and not t.is_neg()
+    return dense and bool(t.data_ptr() or not t.numel())  # freed memory has no address
 
 
 def _numbers(part: Part, names: list[str], scale: float) -> array[float]:
@@ -226,13 +231,16 @@ def available() -> bool:
 
 
 @functools.cache
-def _norm(dtype: torch.dtype) -> Program:
-    """The program for the norm of gradients of one type."""
+def _norm(dtype: torch.dtype) -> Program | None:
+    """The program for the norm of gradients of one type; none where the compiler makes none."""
 
     def function(g: Tensor) -> list[Tensor]:
         return [torch.linalg.vector_norm(g.double())]
 
-    return Program(function, [torch.ones(SIZE, dtype=dtype)], 0, ["norm"])
+    try:
+        return Program(function, [torch.ones(SIZE, dtype=dtype)], 0, ["norm"])
+    except (Unwritable, OSError):  # the compiler fails, or nothing can be kept on the disk
+        return None
 
 
 def total_norm(grads: Iterable[Tensor], fused: bool) -> float | Tensor:
@@ -250,9 +258,11 @@ def total_norm(grads: Iterable[Tensor], fused: bool) -> float | Tensor:
         for g in given:
             kinds.setdefault(g.dtype, []).append(g)
         calls = [
-            Call(_norm(dtype), [g.numel() for g in same], [g.data_ptr() for g in same], array("d"))
+            Call(program, [g.numel() for g in same], [g.data_ptr() for g in same], array("d"))
             for dtype, same in kinds.items()
+            if (program := _norm(dtype))
         ]
-        return run(calls)["norm"]
+        if len(calls) == len(kinds):
+            return run(calls)["norm"]
     norms = [torch.linalg.vector_norm(g, dtype=torch.float64).to(given[0].device) for g in given]
     return torch.linalg.vector_norm(torch.stack(norms))
