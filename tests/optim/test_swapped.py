@@ -93,6 +93,24 @@ def test_parameters_and_groups_put_in_the_place_of_others():
     optimizer.step()
     assert torch.equal(p.detach(), q.detach()[:3])
     assert torch.equal(q, r)
+    optimizer.add_param_group({"params": [p], "lr": 0.5})
+    optimizer.param_groups.pop()
+    optimizer.step()
+    assert not torch.equal(q, r)
+
+
+def test_a_gradient_that_becomes_sparse_is_refused_then():
+    table = torch.nn.Embedding(5, 2)
+    optimizer = optim.AdamW(table.parameters(), lr=0.1)
+    for sparse in (False, True):
+        table.sparse = sparse
+        optimizer.zero_grad()
+        table(torch.tensor([1])).sum().backward()
+        if sparse:
+            with pytest.raises(BadValue, match="is sparse, and rules take dense ones"):
+                optimizer.step()
+        else:
+            optimizer.step()
 
 
 def test_a_compiler_that_fails_leaves_clipping_to_torch(monkeypatch):

@@ -112,6 +112,20 @@ def split_rules(text: str) -> list[str]:
     return found
 
 
+def _carried_out(path: Path) -> list[str]:
+    """What happened on the way, and why a task's runs trained one by one."""
+    from ..store import Store
+
+    with Store.open(path) as store:
+        plan = store.provenance.get("plan", {})
+    alone = {
+        name: choice["reason"]
+        for name, choice in plan.get("tasks", {}).items()
+        if choice["executor"] == "alone" and choice["reason"] != "asked for"
+    }
+    return [*(f"{name}: {reason}" for name, reason in alone.items()), *plan.get("events", [])]
+
+
 def _show(found: Any) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -129,7 +143,9 @@ def _show(found: Any) -> None:
     console.print(table)
     for text in (legend(found.document), "", found.verdict, ""):
         console.print(text, markup=False)
-    told = [f"note: {note}" for note in found.document["notes"]]
+    told = [
+        f"note: {note}" for note in [*_carried_out(Path(found.document["store"])), *found.document["notes"]]
+    ]
     told += [found.document["baseline"]["sentence"]] if "baseline" in found.document else []
     told += [f"{name + ':':8}{found.document[name]}" for name in ("report", "store")]
     for text in told:

@@ -6,9 +6,10 @@ import datetime
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,8 +36,8 @@ def train(
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        found = run(
-            task, rule, steps=steps, epochs=epochs, batch=batch, seed=seed, keep=keep, patience=patience,
+        found = _told(
+            run, task, rule, steps=steps, epochs=epochs, batch=batch, seed=seed, keep=keep, patience=patience,
             accumulate=accumulate, precision=precision, device=device, every=every, resume=resume,
             out=out if out is not None or resume else _new(task),
         )  # fmt: skip
@@ -51,6 +52,17 @@ def train(
         folder = Path(found.document["weights"]).parent
         print(f"\nfallline: {found.document['sentence']}; --out {folder} --resume goes on", file=sys.stderr)
     raise typer.Exit(130)
+
+
+def _told(run: Callable[..., Any], *args: Any, **given: Any) -> Any:
+    """Train; SIGTERM ends it with status 143 once it is saved, and with a sentence."""
+    try:
+        return run(*args, **given)
+    except SystemExit as stopped:
+        if stopped.code == 143:
+            told = f"stopped by SIGTERM and saved; --out {given['out']} --resume goes on"
+            print(f"\nfallline: {told}", file=sys.stderr)
+        raise
 
 
 def _new(task: str) -> Path:

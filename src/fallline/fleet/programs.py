@@ -12,6 +12,7 @@ alone      no batching: each run of the block by itself, for models that ``vmap`
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +41,7 @@ class Program:
         carries: where its result begins with the next value of its first argument, a named tuple whose last tensor
             says whether a run goes on: how many of the tuple's first fields must be found as they were where it
             does not.
+        around: what the function is put into while it is recorded.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Program:
         executor: Executor,
         *,
         carries: int = 0,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.function, self.in_dims, self.executor, self.carries = function, in_dims, executor, carries
-        self.note = ""
+        self.note, self._around = "", around
         self._made: dict[Any, Callable[..., list[Tensor]]] = {}
         self._recorded: dict[Any, tuple[Any, Any]] = {}
 
@@ -143,11 +146,13 @@ class Program:
             return out
 
         if self.executor == "alone":
-            flat(*leaves)
+            with self._around():
+                flat(*leaves)
             return self._boxed(flat), seen[0]
         if table is None:
             table = steady.table() if leaves[0].device.type == "cpu" else {}
-        recorded = record(flat, leaves, table)
+        with self._around():
+            recorded = record(flat, leaves, table)
         for name, t in recorded.constants.items():
             if isinstance(t, nn.Parameter):  # a module's, which may be moved to another device
                 recorded.constants[name] = t.detach()

@@ -110,7 +110,7 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
     except FalllineError:
         raise
     except Exception as error:
-        return _alone(tried(small, "alone", 1), f"the model cannot be batched: {why(task, error)}")
+        return _alone(_by_itself(small), f"the model cannot be batched: {why(task, error)}")
     alone = tried(small, "alone", 2)
     if name := differs(batched, alone):
         return _alone(alone, f"batched and alone, {name} differs after {STEPS} steps")
@@ -122,6 +122,19 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
         times = f"{1e3 * alone.step:.3g} ms a step, against {1e3 * batched.step:.3g} ms in a block"
         return _alone(alone, f"alone a run is faster: {times}")
     return _batched(task, "traced", batched, alone)
+
+
+def _by_itself(task: Task) -> _Tried:
+    """A run alone, or a sentence where that cannot be, either."""
+    try:
+        return tried(task, "alone", 1)
+    except FalllineError:
+        raise
+    except Exception as error:
+        raise BadTask(
+            f"{task.name} cannot be trained: its model or its loss failed with {type(error).__name__}: "
+            f"{_first_line(error)}"
+        ) from error
 
 
 def differs(one: _Tried, other: _Tried) -> str:
@@ -225,6 +238,11 @@ def why(task: Task, error: Exception) -> str:
                 f"{path or 'it'} is an nn.{ours}, whose kernel takes one run at a time (fl.layers.{ours} does the same "
                 "in a fleet, and loads its weights)"
             )
+    said = str(error)
+    if "data-dependent control flow" in said or ".item()" in said:
+        return (
+            "its forward decides by the values of a tensor (if, while, .item()), which differ from run to run"
+        )
     return _first_line(error)
 
 

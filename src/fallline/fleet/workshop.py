@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from .. import specs
 from ..tasks.base import Task
+from ..tasks.models import as_made
 from .advance import Inputs, one_evaluation, one_step
 from .device import Shelf, current, single_threaded
 from .members import Cast
@@ -42,7 +44,13 @@ class Workshop:
         """What a block of these runs needs around it."""
         device, cast = torch.device(settings.device), self.cast(task)
         own = cast.variant(dict(cast.kind(runs[0], settings.batch).options))
-        with torch.no_grad(), single_threaded(), current(device), self.shelf.frozen(own, device):
+        with (
+            torch.no_grad(),
+            single_threaded(),
+            current(device),
+            self.shelf.frozen(own, device),
+            as_made(own.module),
+        ):
             yield
 
     def step(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
@@ -50,7 +58,8 @@ class Workshop:
         key = (id(task), specs.structure(rule), executor, "step")
         if key not in self._programs:
             dims = (0, Inputs(0, 0, 0, 0, None, 0, 0), None)  # type: ignore[arg-type]
-            self._programs[key] = Program(one_step(task, rule), dims, executor, carries=2)
+            around = partial(as_made, task.module)
+            self._programs[key] = Program(one_step(task, rule), dims, executor, carries=2, around=around)
         return self._programs[key]
 
     def evaluation(self, task: Task, rule: specs.Rule, executor: Executor) -> Program:
@@ -58,7 +67,9 @@ class Workshop:
         key = (id(task), specs.structure(rule), executor, "evaluation")
         if key not in self._programs:
             quick: Executor = "alone" if executor == "alone" else "traced"
-            self._programs[key] = Program(one_evaluation(task, rule), (0, 0, 0, None, 0), quick)
+            around = partial(as_made, task.module)
+            dims = (0, 0, 0, None, 0)
+            self._programs[key] = Program(one_evaluation(task, rule), dims, quick, around=around)
         return self._programs[key]
 
     def notes(self) -> tuple[str, ...]:

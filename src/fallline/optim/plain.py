@@ -52,18 +52,19 @@ def refuse(name: str, p: Tensor, rule: Rule) -> None:
         )
 
 
-def gradient(name: str, p: Tensor, seen: Callable[[Tensor], Tensor], uphill: bool, scale: Any) -> Tensor:
+def gradient(name: str, p: Tensor, rule: Rule, uphill: bool, scale: Any) -> Tensor:
     """The gradient of a parameter as a rule takes it.
 
     Args:
         name: the parameter's name, for messages.
         p: the parameter.
-        seen: how the rule is shown tensors.
+        rule: the rule.
         uphill: whether its objective is maximized.
         scale: what gradients are multiplied by, a number or a 0-d tensor.
     """
+    refuse(name, p, rule)
     assert p.grad is not None
-    g = seen(p.grad)
+    g = seen_by(rule)(p.grad)
     if isinstance(scale, Tensor) or scale != 1.0:
         g = (wide(g) * (scale.to(g.device) if isinstance(scale, Tensor) else scale)).to(g.dtype)
     return -g if uphill else g

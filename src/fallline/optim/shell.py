@@ -169,7 +169,7 @@ class Shell(torch.optim.Optimizer):
 
     def _advance_plainly(self, part: Part, live: Tree, oracle: rules.Oracle | None, scale: Any) -> None:
         seen = seen_by(part.rule)
-        direction = {n: gradient(n, p, seen, n in part.uphill, scale) for n, p in live.items()}
+        direction = {n: gradient(n, p, part.rule, n in part.uphill, scale) for n, p in live.items()}
         state = self._state_of(live)
         params = {name: seen(p) for name, p in part.params.items()}
         step, after, info = rules.update(part.rule, direction, state, params, part.h, oracle)
@@ -206,11 +206,11 @@ class Shell(torch.optim.Optimizer):
         """Put the values for the next step into the groups."""
         taken = self.steps
         self._shown = [{key: s.at(taken) for key, s in schedules.items()} for schedules in self._schedules]
-        for group, shown in zip(self.param_groups, self._shown, strict=True):
+        for group, shown in zip(self.param_groups, self._shown, strict=False):
             group.update(shown)
 
     def _refuse_two_hands(self) -> None:
-        for i, (group, shown) in enumerate(zip(self.param_groups, self._shown, strict=True)):
+        for i, (group, shown) in enumerate(zip(self.param_groups, self._shown, strict=False)):
             for key, value in shown.items():
                 if group[key] != value or f"initial_{key}" in group:
                     raise BadRule(

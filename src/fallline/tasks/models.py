@@ -79,6 +79,12 @@ class Factory:
                 ) from error
         if not isinstance(module, nn.Module):
             raise BadTask(f"model() must return an nn.Module, got a {type(module).__name__}")
+        lazy = [n for n, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+        if lazy:
+            raise BadTask(
+                f"the parameter {lazy[0]} of {type(module).__name__} has no shape before the first call: give lazy layers "
+                "their sizes, as in nn.Linear(64, 10) in place of nn.LazyLinear(10)"
+            )
         return module.to(dtype)
 
 
@@ -166,6 +172,32 @@ def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
+
+
+@contextmanager
+def as_made(module: nn.Module | None) -> Iterator[None]:
+    """Afterwards a module's plain attributes are as before: what it counts in one run is not seen by the next."""
+    parts = [] if module is None else list(module.modules())
+    kept = [{k: v for k, v in vars(part).items() if k not in _TORCHS} for part in parts]
+    before = [{k: _copy(v) for k, v in own.items()} for own in kept]
+    try:
+        yield
+    finally:
+        for part, own, copies in zip(parts, kept, before, strict=True):
+            for name in set(vars(part)) - set(own) - _TORCHS:
+                del vars(part)[name]
+            vars(part).update({name: own[name] if copy is None else copy for name, copy in copies.items()})
+
+
+_TORCHS = {"_parameters", "_buffers", "_modules", "training"}
+
+
+def _copy(value: Any) -> Any:
+    """A copy of a collection of plain values, which may be changed in place; None for what is kept as it is."""
+    if type(value) not in (list, dict, set):
+        return None
+    within = [*value, *value.values()] if isinstance(value, dict) else list(value)
+    return copy.copy(value) if all(isinstance(v, (int, float, str, type(None))) for v in within) else None
 
 
 # --- dropout rates ----------------------------------------------------------------------------------------

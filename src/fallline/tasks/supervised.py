@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,7 @@ def supervised(
     each, metric = scores.find(score, better, classes=data.is_classes(found.parts["train"]["target"]))
     template, frozen = models.template(make, dtype)
     one = _Supervised(name or type(template).__name__, make, template, frozen, loss, each, dtype, augment)
+    one = one.with_own_inputs(found.parts["train"])
     one.check(found.parts)
     one = one.with_rate_for_option(found.parts["train"])
     if metric.name == "r2":
@@ -98,6 +100,7 @@ class _Supervised:
     each: scores.Score | None
     dtype: torch.dtype
     augment: Callable[[Any], Any] | None
+    own_inputs: bool = False
 
     @cached_property
     def rates(self) -> dict[str, models.Places]:
@@ -109,6 +112,17 @@ class _Supervised:
         make = self.make.set(options)
         template, frozen = models.template(make, self.dtype, self.template)
         return replace(self, make=make, template=template, frozen=frozen)
+
+    def with_own_inputs(self, columns: Batch) -> _Supervised:
+        """The same with a copy of its inputs for a model that changes them in place: they are the data."""
+        few = {name: column[:FEW].clone() for name, column in columns.items()}
+        before = {name: column._version for name, column in few.items()}
+        first = self.init(0)
+        for training in (False, True):
+            with suppress(Exception), torch.no_grad(), rng.Noise(*torch.zeros(2, dtype=torch.int64)):
+                self._given(*first, few, {}, training=training)  # what fails is told by the checks
+        changed = any(column._version != before[name] for name, column in few.items())
+        return replace(self, own_inputs=True) if changed else self
 
     def with_rate_for_option(self, columns: Batch) -> _Supervised:
         """The same without the factory's option dropout, where that does what the number does, and in one program."""
@@ -155,6 +169,8 @@ class _Supervised:
         """What the loss is given, and the model's buffers afterwards (a step may change them: running averages)."""
         own = {name: t.clone() for name, t in buffers.items() if not name.startswith(_LOSS_STATE)}
         columns = data.settled(batch, self.dtype)
+        if self.own_inputs:
+            columns = {k: column.clone() if data.is_input(k) else column for k, column in columns.items()}
         inputs = arguments.inputs(columns)
         if training and self.augment is not None:
             inputs = self.augment(inputs)

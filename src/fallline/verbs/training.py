@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save as packed
 from torch import Tensor, nn
 
-from ..errors import BadStore
+from ..errors import BadStore, BadValue
 from ..fleet.single import Trained, module, template
 from ..records import Record, Series, jsonable
 from ..reports import words
@@ -59,6 +59,11 @@ class Training:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write :meth:`state_dict` as one safetensors file, whole or not at all."""
         target = Path(path)
+        if target.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+            raise BadValue(
+                f"{target.name} is called as torch.save's files are, and save() writes safetensors: call it "
+                f"{target.stem}.safetensors, or use torch.save(trained.state_dict(), {target.name!r})"
+            )
         tensors = {name: t.detach().clone().contiguous() for name, t in self.state_dict().items()}
         facts = {name: self.document[name] for name in ("task", "rule", "seed", "best_step")}
         beside = target.with_name(f".{target.name}.{os.getpid()}")

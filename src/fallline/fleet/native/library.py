@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ class Loop:
 
 _LIVING: weakref.WeakSet[Loop] = weakref.WeakSet()
 _LOCK = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child has the thread that forked alone, and no one who would open it
+    os.register_at_fork(after_in_child=_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
 _OF_THREAD = threading.local()
 
 
