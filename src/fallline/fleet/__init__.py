@@ -3,10 +3,10 @@
 from .fleet import Fleet, run, settings_for
 from .guard import Stopped
 from .keep import Keep
+from .machine import free_memory
 from .pruning import Pruned, halving, hyperband, median_rule, patience, population, pruned
 from .settings import Settings, evaluations
 from .snapshot import Snapshot
-from .trial import free_memory
 
 __all__ = [
     "Fleet", "Keep", "Pruned", "Settings", "Snapshot", "Stopped", "evaluations", "free_memory", "halving", "hyperband",

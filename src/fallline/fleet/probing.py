@@ -15,7 +15,7 @@ from ..errors import BadTask, BadValue, FalllineError
 from ..specs import Run
 from ..tasks.base import Task
 from . import device as devices
-from . import trial
+from . import machine, trial
 from .block import Block
 from .graphed import WARM
 from .guard import Guard
@@ -88,7 +88,7 @@ def choose(task: Task, device: torch.device, executor: str = "auto") -> Choice:
         if isinstance(error, FalllineError) or not is_memory(told(error)):
             raise
         raise BadTask(
-            f"one run of {task.name} does not fit into the memory of {device}, of which {trial.told(free(device))} are "
+            f"one run of {task.name} does not fit into the memory of {device}, of which {machine.told(free(device))} are "
             "free: ask for a smaller batch or a smaller model, or train on the processor (device='cpu')"
         ) from error
 
@@ -191,7 +191,7 @@ def _seconds(block: Block, steps: int) -> float:
 def free(device: torch.device) -> int:
     """Bytes that can be had on a device, those that torch holds there for nobody included."""
     if device.type != "cuda":
-        return trial.free_memory()
+        return machine.free_memory()
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + held
 
@@ -209,6 +209,6 @@ def _check_data(task: Task, device: torch.device) -> None:
     size: Any = sum(column.nbytes for columns in task.parts.values() for column in columns.values())
     if size > DATA * free(device):
         raise BadTask(
-            f"the data of {task.name} take {trial.told(size)}, and {trial.told(free(device))} are free on {device}, where "
+            f"the data of {task.name} take {machine.told(size)}, and {machine.told(free(device))} are free on {device}, where "
             "runs need room, too: train on the processor (device='cpu'), or give a smaller part of the data"
         )

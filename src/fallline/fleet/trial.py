@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from ..tasks.base import Batch, Task
 from . import native
 from .block import Block, trained
 from .guard import Guard
+from .machine import free_memory, peak, told
 from .members import MODEL
 from .programs import Executor
 from .settings import LARGEST, Settings
@@ -167,11 +165,11 @@ def tried(task: Task, executor: Executor, rows: int, device: str = "cpu") -> _Tr
     settings = Settings(
         STEPS, task.batch, (0, STEPS), weights=True, executor=executor, largest=largest, device=device
     )
-    before = _peak(reset=True)
+    before = peak(reset=True)
     workshop = Workshop()
     with trained(task, runs, settings, workshop) as block:
         records = block.records()
-        memory = max(0, _peak() - before) // rows
+        memory = max(0, peak() - before) // rows
         step = _seconds_per_step(block) / rows
     least = 4 * sum(
         w.nbytes for w in records[0].weights.values()
@@ -273,35 +271,3 @@ def fitted(choice: Choice, workers: int, name: str) -> tuple[Choice, int]:
         f"{choice.reason}; blocks of {largest} in {workers} processes, as a run takes {told(choice.memory)}"
     )
     return replace(choice, largest=largest, reason=reason), workers
-
-
-def free_memory() -> int:
-    """Bytes that new processes can take."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    with suppress(OSError, ValueError):  # a container's own limit
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, limit - used)
-    return free
-
-
-def _peak(*, reset: bool = False) -> int:
-    """The most memory that this process has held, in bytes, since it was last reset; 0 where it is not told."""
-    if reset:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    return 0
-
-
-def told(size: float) -> str:
-    """A size in words.
-
-    >>> told(3_200_000_000), told(5e5)
-    ('3.2 GB', '0.5 MB')
-    """
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
