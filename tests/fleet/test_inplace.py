@@ -93,6 +93,7 @@ def test_a_model_that_changes_its_inputs_trains_as_one_that_does_not(executor: s
 
 
 @pytest.mark.parametrize("model", [Counting, Keeping])
+@pytest.mark.filterwarnings("ignore:.*so each run trains alone")
 def test_what_a_model_keeps_in_one_run_is_not_seen_by_the_next(model):  # type: ignore[no-untyped-def]
     runs = [fl.Run(rules.sgd(lr=0.1), seed=s) for s in range(4)]
 

@@ -117,7 +117,10 @@ def test_a_recurrent_layer_of_torch_is_named_with_what_does_the_same():
 
 def test_records_of_alone_are_in_order_and_the_same_in_any_company():
     task, runs = task_of("recurrent"), runs_of(4)
-    whole = train(task, runs, executor="auto")
+    with pytest.warns(
+        UserWarning, match="nn.LSTM, whose kernel takes one run at a time .* so each run trains alone"
+    ):
+        whole = train(task, runs, executor="auto")
     assert [record.run for record in whole] == runs
     check_same(train(task, runs[2:3], executor="auto"), whole[2:3], "alone")
     check_same(train(task, runs, executor="alone"), whole, "asked for")

@@ -33,9 +33,8 @@ from .cases import check_same, classification, order, regression, table, train
 def jobs(asked: Any, choices: Any) -> list[Job]:
     """The jobs for runs of tasks of one kind of data, with a choice for each task."""
     cast = Cast(classification())
-    return jobs_of(
-        asked, [cast.kind(run, 7) for _, run in asked], {(i, ()): c for i, c in enumerate(choices)}, {}
-    )
+    kinds = [cast.kind(run, 7) for _, run in asked]
+    return jobs_of(asked, kinds, {(i, ()): c for i, c in enumerate(choices)}, [0] * len(asked), {})
 
 
 # --- the plan -----------------------------------------------------------------------------------------------
@@ -98,23 +97,19 @@ def test_a_run_that_is_faster_alone_trains_alone(monkeypatch: pytest.MonkeyPatch
     assert choice.reason.startswith("alone a run is faster: 2 ms a step, against 3 ms in a block")
 
 
-def test_what_does_not_fit_into_memory_gets_smaller_blocks_then_fewer_workers_then_a_sentence(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(trial, "free_memory", lambda: 10_000_000_000)
-    assert fitted(Choice("traced", 64, "agreed", memory=10_000_000), 2, "mine") == (
-        Choice("traced", 64, "agreed"),
-        2,
-    )
-    smaller, workers = fitted(Choice("traced", 64, "agreed", memory=1_000_000_000), 2, "mine")
+def test_what_does_not_fit_into_memory_gets_smaller_blocks_then_fewer_workers_then_a_sentence():
+    free = 10_000_000_000
+    small = Choice("traced", 64, "agreed", memory=10_000_000)
+    assert fitted(small, 2, free, "mine") == (Choice("traced", 64, "agreed"), 2)
+    smaller, workers = fitted(Choice("traced", 64, "agreed", memory=1_000_000_000), 2, free, "mine")
     assert (smaller.largest, workers) == (3, 2)
     assert smaller.reason == "agreed; blocks of 3 in 2 processes, as a run takes 1.0 GB"
-    few, workers = fitted(Choice("alone", 1, "agreed", memory=5_000_000_000), 2, "mine")
+    few, workers = fitted(Choice("alone", 1, "agreed", memory=5_000_000_000), 2, free, "mine")
     assert (few.largest, workers) == (1, 1)
     with pytest.raises(
-        BadTask, match=r"^one run of mine takes about 7.0 GB in training, and 6.0 GB can be used"
+        BadTask, match=r"^one run of mine takes about 11.0 GB in training, and 10.0 GB are free here"
     ):
-        fitted(Choice("alone", 1, "agreed", memory=7_000_000_000), 2, "mine")
+        fitted(Choice("alone", 1, "agreed", memory=11_000_000_000), 2, free, "mine")
 
 
 def test_a_model_too_large_for_a_trial_in_a_block_is_tried_alone(monkeypatch: pytest.MonkeyPatch):
@@ -139,6 +134,39 @@ def test_a_forecast_has_a_row_for_each_kind_of_run():
         ("mine", 70, 2, 35), ("mine", 70, 2, 35),
     ]  # fmt: skip
     assert all(row["core_seconds"] > 0 and row["bytes"] > 0 for row in told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [
+        (rules.sgd(), 0),
+        (rules.adam(), 2 * (50 * 6 + 50 + 3 * 50 + 3)),  # two moments
+        (rules.shampoo(), 50 * 50 + 6 * 6 + 3 * 3 + 50 * 50),  # a factor for each side
+    ],
+)
+def test_a_run_takes_what_its_rule_keeps_and_a_larger_batch_takes_more(rule: Any, least: int):
+    task = Task.supervised(lambda: layers.mlp(6, 50, 3), table(), loss=losses.cross_entropy)
+    kept = Cast(task).state(fl.Run(rule), {})
+    assert 4 * least <= kept <= 4 * least * 1.5 + 64
+    with fleet.Fleet([task], workers=0, executor="traced", batch=7) as crew:
+        crew.choices = dict.fromkeys(crew.choices, Choice("traced", 64, "measured", memory=1_000_000))
+        settings = [fleet.Settings(10, batch, (0, 10)) for batch in (7, 14, 28)]
+        told = [crew.forecast([(0, fl.Run(rule))], own)[0]["bytes"] for own in settings]
+    assert told == [times * 1_000_000 + 2 * kept for times in (1, 2, 4)]
+
+
+def test_runs_of_a_larger_batch_get_smaller_blocks_or_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fallline.fleet.fleet.free_memory", lambda: 10_000_000)
+    asked = [(0, fl.Run(rules.sgd(), seed=seed)) for seed in range(12)]
+    with fleet.Fleet([classification(name="mine")], workers=0, executor="traced", batch=2) as crew:
+        crew.choices = dict.fromkeys(crew.choices, Choice("traced", 64, "measured", memory=1_000_000))
+        settings = [fleet.Settings(10, batch, (0, 10)) for batch in (2, 4, 6, 24)]
+        assert [crew.forecast(asked, own)[0]["largest_block"] for own in settings[:3]] == [6, 3, 2]
+        with pytest.raises(
+            BadTask,
+            match=r"^one run of mine takes about 12.0 MB in training, and 10.0 MB are free here: ask for",
+        ):
+            crew.forecast(asked, settings[3])
 
 
 def test_the_plan_is_plain_data_by_task():
@@ -193,7 +221,7 @@ def test_rules_of_one_structure_share_a_block_whatever_their_numbers():
 def test_every_worker_gets_its_share_unless_blocks_become_too_small(count: int, workers: int):
     cast, runs = Cast(classification()), [fl.Run(rules.sgd(), seed=i) for i in range(count)]
     kinds, choices = [cast.kind(run, 7) for run in runs], {(0, ()): Choice("compiled", 256, "")}
-    made = jobs_of([(0, run) for run in runs], kinds, choices, {}, None, workers)
+    made = jobs_of([(0, run) for run in runs], kinds, choices, [0] * count, {}, workers=workers)
     assert sorted(p for job in made for p in job.positions) == list(range(count))
     assert len(made) >= min(workers, max(1, count // LEAST))
     assert max(len(job.positions) for job in made) <= max(LEAST, math.ceil(count / workers))

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .. import rules, specs
-from ..errors import BadTask, BadValue, NotFound, nearest
+from ..errors import BadTask, BadValue
 from ..records import Record
 from ..specs import Run
 from ..tasks.base import Task
 from . import device as devices
 from . import probing
 from .keep import Keep
-from .members import MODEL, Cast, Kind
+from .machine import free_memory
+from .members import Cast, Kind, check_run
 from .plan import Job, jobs, told
 from .pool import Pool, cores
 from .pruning import Policy, pruned
 from .settings import Settings, evaluations
 from .snapshot import Snapshot
-from .trial import LONG, Choice, choose, fitted
+from .trial import LONG, SHARE, Choice, check_fits, choose, fitted
 
 Progress = Callable[[int], None]
 Standing = tuple[Snapshot, int]
@@ -42,6 +44,7 @@ class Fleet:
         device: cpu, cuda, cuda:1; auto takes a GPU where it is faster, or where the plan says so. On a GPU all blocks
             train in this process, one after another.
         steps: of the longest runs, by which it is known whether compiling pays; left out, it does not.
+        batch: examples in a training batch, with which a few steps are tried; left out, the task's.
         keep: where blocks in training are saved from time to time; left out, nowhere.
         plan: what :meth:`plan` told about an earlier fleet of these tasks, whose choices are taken over.
     """
@@ -54,6 +57,7 @@ class Fleet:
         executor: str = "auto",
         device: str = "auto",
         steps: int = 0,
+        batch: int | None = None,
         keep: Keep | None = None,
         plan: Mapping[str, Any] | None = None,
     ) -> None:
@@ -63,7 +67,8 @@ class Fleet:
         probing.check_executor(executor, self.device)
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
             raise BadValue(f"workers must be a whole number, 0 to train in this process, got {workers!r}")
-        self.tasks, self.executor, self.steps = list(tasks), executor, steps
+        self.tasks, self.executor, self.steps, self.batch = list(tasks), executor, steps, batch
+        self._memory, self._takes = free_memory(), dict[tuple[int, Kind], int]()
         self._casts = [Cast(task) for task in self.tasks]
         self.choices: dict[Variant, Choice] = _recalled(plan or {}, self.tasks, self.device)
         self.workers = cores() if workers is None else workers
@@ -84,18 +89,23 @@ class Fleet:
         """Go to the GPU where all tasks together are faster there."""
         gpu = devices.place("cuda")
         with suppress(BadTask):  # what does not fit there trains here
-            there = {variant: probing.choose(self.tasks[variant[0]], gpu) for variant in self.choices}
+            there = {variant: probing.choose(self._tried(variant), gpu) for variant in self.choices}
             if probing.faster(list(there.values()), list(self.choices.values()), max(1, self.workers)):
                 self.device, self.choices, self.workers = gpu, there, 0
 
+    def _tried(self, variant: Variant) -> Task:
+        """The variant of a task, with the batch that is to be tried."""
+        own = self._casts[variant[0]].variant(dict(variant[1]))
+        return own if self.batch is None else replace(own, batch=self.batch)
+
     def _choice(self, variant: Variant) -> Choice:
-        task, options = variant
         if variant not in self.choices:
-            own = self._casts[task].variant(dict(options))
+            own = self._tried(variant)
             if self.device.type == "cuda":
                 self.choices[variant] = probing.choose(own, self.device, self.executor)
                 return self.choices[variant]
-            choice, workers = fitted(choose(own, self.executor, self.steps), max(1, self.workers), own.name)
+            choice = choose(own, self.executor, self.steps)
+            choice, workers = fitted(choice, max(1, self.workers), self._memory, own.name)
             self.workers = min(self.workers, workers)
             self.choices[variant] = choice
         return self.choices[variant]
@@ -153,11 +163,25 @@ class Fleet:
         until: int | None,
     ) -> tuple[list[Job], list[Kind]]:
         for task, run in asked:
-            _check(self.tasks[task], run)
+            check_run(self.tasks[task], run)
         kinds = [self._casts[task].kind(run, settings.batch) for task, run in asked]
-        for (task, _), kind in zip(asked, kinds, strict=True):
-            self._choice((task, kind.options))
-        return jobs(asked, kinds, self.choices, standing, until, max(1, self.workers)), kinds
+        takes = [self._bytes(task, run, kind) for (task, run), kind in zip(asked, kinds, strict=True)]
+        workers = max(1, self.workers)
+        room = math.inf if self.device.type == "cuda" else SHARE * self._memory / workers
+        return jobs(asked, kinds, self.choices, takes, standing, until, workers=workers, room=room), kinds
+
+    def _bytes(self, task: int, run: Run, kind: Kind) -> int:
+        """What a run takes in training, as far as it is known: what was measured, and what its own rule keeps."""
+        if (task, kind) not in self._takes:
+            choice = self._choice((task, kind.options))
+            memory = choice.memory
+            if memory and self.device.type == "cpu":
+                kept = self._casts[task].state(run, dict(kind.options))
+                larger = max(1.0, kind.batch / (self.batch or self.tasks[task].batch))
+                memory = int(memory * larger) + 2 * kept  # before a step and after it
+                check_fits(memory + choice.beside, self._memory, self.tasks[task].name)
+            self._takes[task, kind] = memory
+        return self._takes[task, kind]
 
     def forecast(self, asked: Sequence[tuple[int, Run]], settings: Settings) -> list[dict[str, Any]]:
         """What training these runs would be, before it starts: a row of plain data for each kind of run."""
@@ -196,37 +220,6 @@ def _recalled(plan: Mapping[str, Any], tasks: Sequence[Task], device: torch.devi
             for data in ({**own, "options": {}}, *own.get("variants", [])):
                 found[i, tuple(sorted(data["options"].items()))] = Choice.rebuild(data)
     return found
-
-
-def _check(task: Task, run: Run) -> None:
-    if not isinstance(run, Run):
-        raise BadValue(f"runs must be made by fl.Run(rule=…, seed=…), got {run!r}")
-    rules.check_trains(run.rule)
-    of_loss = {name: value for name, value in task.numbers.items() if not name.startswith(MODEL)}
-    unknown = set(run.loss) - set(of_loss)
-    if unknown:
-        raise BadValue(f"the loss of {task.name} has no number {sorted(unknown)}; it has {sorted(of_loss)}")
-    _check_model(task, run)
-    for path, value in {**of_loss, **run.loss}.items():
-        if isinstance(value, (specs.Axis, specs.Schedule)):
-            raise BadValue(
-                f"the loss number {path}={value!r} must be given a value in each run: Run(loss={{{path!r}: …}})"
-            )
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise BadValue(f"the loss number {path} of a run must be a finite number, got {value!r}")
-
-
-def _check_model(task: Task, run: Run) -> None:
-    numbers = [name.removeprefix(MODEL) for name in task.numbers if name.startswith(MODEL)]
-    for name, value in run.model.items():
-        if name not in task.options and name not in numbers:
-            known = [*task.options, *numbers]
-            what = nearest(name, known) if known else "its factory takes no arguments, and it has no dropout"
-            raise NotFound(f"the model of {task.name} has no option or number {name!r}; {what}")
-        if name in numbers and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise BadValue(f"the model's number {name} of a run must be a number, got {value!r}")
-        if name in numbers and not 0 <= value <= 1:
-            raise BadValue(f"the model's {name} is a probability, from 0 to 1, got {value!r}")
 
 
 def settings_for(
@@ -284,7 +277,11 @@ def run(
     if workers is None and steps * len(runs) <= SMALL:
         workers = 0
     asked, found = [(0, run) for run in runs], dict[int, Record]()
-    with Fleet([task], workers=workers, executor=executor, device=device, steps=steps) as fleet:
+    own: dict[str, Any] = {"workers": workers, "executor": executor, "device": device}
+    with Fleet([task], **own, steps=steps, batch=settings.batch) as fleet:
+        for choice in fleet.choices.values():
+            if choice.unwilling and len(runs) > 1:
+                warnings.warn(f"{task.name}: {choice.reason}", stacklevel=2)
         if prune is not None:
             return pruned(fleet, asked, settings, prune, progress).records
         for positions, records in fleet.train(asked, settings, progress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +21,13 @@ def free_memory() -> int:
 
 
 def peak(*, reset: bool = False) -> int:
-    """The most memory that this process has held, in bytes, since it was last reset; 0 where it is not told."""
+    """The most memory that this process has held, in bytes, since it was last reset; 0 where it is not told.
+
+    A reset hands back what was freed, or what is taken next would be taken from that, and not be seen.
+    """
     if reset:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
     with suppress(OSError, StopIteration):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import torch
+from torch.utils import _pytree as pytree
+
 from .. import rules, specs
+from ..errors import BadValue, NotFound, nearest
 from ..specs import Rule, Run
 from ..tasks.base import Task
 from ..tasks.sampling import Sample, sample
@@ -64,6 +69,15 @@ class Cast:
             self._facts[key] = rules.facts(own.init(0).params, own.module)
         return rules.fit(run.rule, self._facts[key], stored=True)
 
+    def state(self, run: Run, options: Mapping[str, Any]) -> int:
+        """How many bytes the rule of a run keeps from step to step, in the program with these options."""
+        rule = self.fitted(run)
+        params = self.variant(options).init(0).params
+        shapes = {name: torch.empty_like(p, device="meta") for name, p in params.items()}
+        h = {path: x.at(0) if isinstance(x, specs.Schedule) else x for path, x in specs.flatten(rule)}
+        held = rules.init(rule, shapes, h)
+        return sum(t.nbytes for t in pytree.tree_leaves(held))
+
     def options(self, run: Run) -> dict[str, Any]:
         """The options of the model that a run sets."""
         return {name: value for name, value in run.model.items() if name in self.task.options}
@@ -108,3 +122,35 @@ class Cast:
             train = 0
         size = min(run.batch or batch, train) if train else run.batch or batch
         return Kind(specs.structure(self.fitted(run)), options, tuple(numbers), size, (train, judged))
+
+
+def check_run(task: Task, run: Run) -> None:
+    """Refuse what a task cannot train, or has no number for."""
+    if not isinstance(run, Run):
+        raise BadValue(f"runs must be made by fl.Run(rule=…, seed=…), got {run!r}")
+    rules.check_trains(run.rule)
+    of_loss = {name: value for name, value in task.numbers.items() if not name.startswith(MODEL)}
+    unknown = set(run.loss) - set(of_loss)
+    if unknown:
+        raise BadValue(f"the loss of {task.name} has no number {sorted(unknown)}; it has {sorted(of_loss)}")
+    _check_model(task, run)
+    for path, value in {**of_loss, **run.loss}.items():
+        if isinstance(value, (specs.Axis, specs.Schedule)):
+            raise BadValue(
+                f"the loss number {path}={value!r} must be given a value in each run: Run(loss={{{path!r}: …}})"
+            )
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise BadValue(f"the loss number {path} of a run must be a finite number, got {value!r}")
+
+
+def _check_model(task: Task, run: Run) -> None:
+    numbers = [name.removeprefix(MODEL) for name in task.numbers if name.startswith(MODEL)]
+    for name, value in run.model.items():
+        if name not in task.options and name not in numbers:
+            known = [*task.options, *numbers]
+            what = nearest(name, known) if known else "its factory takes no arguments, and it has no dropout"
+            raise NotFound(f"the model of {task.name} has no option or number {name!r}; {what}")
+        if name in numbers and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise BadValue(f"the model's number {name} of a run must be a number, got {value!r}")
+        if name in numbers and not 0 <= value <= 1:
+            raise BadValue(f"the model's {name} is a probability, from 0 to 1, got {value!r}")

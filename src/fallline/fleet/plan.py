@@ -25,6 +25,7 @@ class Job:
         task: the number of the task.
         positions: of the runs.
         choice: how they are executed.
+        takes: bytes that one of them takes in training, as far as it is known.
         start: where they stand, a row for each; None before their first step.
         until: the step to go to; None for the end, with records.
     """
@@ -32,6 +33,7 @@ class Job:
     task: int
     positions: tuple[int, ...]
     choice: Choice
+    takes: int = 0
     start: Snapshot | None = None
     until: int | None = None
 
@@ -64,9 +66,12 @@ def jobs(
     asked: Sequence[tuple[int, Run]],
     kinds: Sequence[Kind],
     choices: Mapping[tuple[int, Any], Choice],
+    takes: Sequence[int],
     standing: Mapping[int, tuple[Snapshot, int]],
     until: int | None = None,
+    *,
     workers: int = 1,
+    room: float = math.inf,
 ) -> list[Job]:
     """Group runs by task and kind, and by the step where they stand, into blocks of nearly equal size, longest first.
 
@@ -74,9 +79,11 @@ def jobs(
         asked: runs, each with the number of its task.
         kinds: of the runs.
         choices: by the number of a task and the options of its variant.
+        takes: bytes that each of the runs takes in training; 0 where that is not known.
         standing: by position, a snapshot and the row in it, for runs that go on.
         until: the step to go to; left out, the end.
         workers: processes among which the runs are shared out.
+        room: bytes for the runs of a block.
     """
     groups: dict[Any, list[int]] = {}
     share = max(LEAST, math.ceil(len(asked) / workers))
@@ -90,7 +97,10 @@ def jobs(
             rows = [held.take([row]) for held, row in (standing[i] for i in positions)]
             start = joined(rows).renamed([asked[i][1] for i in positions])
         choice = choices[task, kind.options]
-        made += Job(task, tuple(positions), choice, start, until).cut(min(choice.largest, share))
+        each = max(takes[i] for i in positions)
+        fit = min((room - choice.beside) / max(each, 1), share)
+        most = max(1, min(choice.largest, share, int(fit)))
+        made += Job(task, tuple(positions), choice, each, start, until).cut(most)
     return sorted(made, key=lambda job: -len(job.positions))
 
 
@@ -109,7 +119,7 @@ def told(
             "task": names[task], "rule": kind.structure, "options": dict(kind.options), "batch": kind.batch,
             "runs": runs, "blocks": len(own), "largest_block": largest, "executor": choice.executor,
             "device": choice.device,
-            "reason": choice.reason, "bytes": choice.memory * largest,
+            "reason": choice.reason, "bytes": own[0].takes * largest + choice.beside,
             "core_seconds": choice.step * runs * steps, "positions": sorted(p for job in own for p in job.positions),
         })  # fmt: skip
     return rows

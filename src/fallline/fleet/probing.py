@@ -96,8 +96,8 @@ def choose(task: Task, device: torch.device, executor: str = "auto") -> Choice:
 def _chosen(task: Task, device: torch.device, executor: str) -> Choice:
     where, small = str(device), trial.with_little_to_judge(task)
     if executor == "alone":
-        return Choice("alone", 1, "asked for", device=where)
-    reason = "asked for"
+        return Choice("alone", 1, trial.ASKED, device=where)
+    reason = trial.ASKED
     if executor == "auto":
         executor = "graphed"
         try:

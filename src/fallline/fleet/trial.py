@@ -35,6 +35,8 @@ LONG = 500
 """Steps from which on programs are compiled: it takes a second or two for each, once on a machine."""
 FASTER = 1.25
 """By how much single runs must be faster than a block to be preferred: less may be the noise of a machine."""
+ASKED = "asked for"
+SOONER = "alone a run is faster"
 SHARE = 0.6
 """Of the memory that is free, for runs in training."""
 
@@ -49,6 +51,7 @@ class Choice:
         reason: in words.
         step: seconds for one step of one run on one core, or on the GPU, as measured; 0 where it was not.
         memory: bytes that a run takes in training; 0 where they were not measured.
+        beside: bytes that a block takes beside its runs: what C needs for the one run that it is at.
         device: where.
     """
 
@@ -58,10 +61,16 @@ class Choice:
     step: float = field(default=0.0, compare=False)
     memory: int = field(default=0, compare=False)
     device: str = "cpu"
+    beside: int = field(default=0, compare=False)
+
+    @property
+    def unwilling(self) -> bool:
+        """Whether runs train one by one though nobody asked for it, and together would be sooner."""
+        return self.executor == "alone" and self.reason != ASKED and not self.reason.startswith(SOONER)
 
     def plain(self) -> dict[str, Any]:
         """For the provenance."""
-        measured = {"seconds_per_step": self.step, "bytes_per_run": self.memory}
+        measured = {"seconds_per_step": self.step, "bytes_per_run": self.memory, "bytes_beside": self.beside}
         return {
             "executor": self.executor, "device": self.device, "largest_block": self.largest, "reason": self.reason,
             **{name: value for name, value in measured.items() if value},
@@ -72,7 +81,7 @@ class Choice:
         """The choice that :meth:`plain` wrote down."""
         measured = float(data.get("seconds_per_step", 0.0)), int(data.get("bytes_per_run", 0))
         known = data["executor"], int(data["largest_block"]), str(data["reason"])
-        return Choice(*known, *measured, data.get("device", "cpu"))
+        return Choice(*known, *measured, data.get("device", "cpu"), int(data.get("bytes_beside", 0)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class _Tried:
     records: Sequence[Record]
     step: float
     memory: int
+    beside: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -96,7 +106,7 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
     """
     task.check()
     if executor != "auto":
-        return Choice(executor, 1 if executor == "alone" else _largest(task, executor), "asked for")  # type: ignore[arg-type]
+        return Choice(executor, 1 if executor == "alone" else _largest(task, executor), ASKED)  # type: ignore[arg-type]
     small = with_little_to_judge(task)
     size = sum(t.nbytes for t in (*task.init(0).params.values(), *task.init(0).buffers.values()))
     if 4 * size * 3 > free_memory():
@@ -118,7 +128,7 @@ def choose(task: Task, executor: str = "auto", steps: int = 0) -> Choice:
             return _batched(task, "compiled", compiled, alone)
     if alone.step * FASTER < batched.step:
         times = f"{1e3 * alone.step:.3g} ms a step, against {1e3 * batched.step:.3g} ms in a block"
-        return _alone(alone, f"alone a run is faster: {times}")
+        return _alone(alone, f"{SOONER}: {times}")
     return _batched(task, "traced", batched, alone)
 
 
@@ -149,7 +159,7 @@ def _batched(task: Task, executor: Executor, tried: _Tried, alone: _Tried) -> Ch
     reason = f"batched and alone agree on {STEPS} steps, {times}"
     if not _same(tried.records[0], tried.records[2]):
         reason += "; the last digits of a run depend on its place in a block, as a kernel here rounds by it"
-    return Choice(executor, _largest(task, executor), reason, tried.step, tried.memory)
+    return Choice(executor, _largest(task, executor), reason, tried.step, tried.memory, beside=tried.beside)
 
 
 def _alone(tried: _Tried, reason: str) -> Choice:
@@ -165,16 +175,19 @@ def tried(task: Task, executor: Executor, rows: int, device: str = "cpu") -> _Tr
     settings = Settings(
         STEPS, task.batch, (0, STEPS), weights=True, executor=executor, largest=largest, device=device
     )
-    before = peak(reset=True)
     workshop = Workshop()
     with trained(task, runs, settings, workshop) as block:
         records = block.records()
+    del block
+    before = peak(reset=True)  # what programs take to be made is not the runs'
+    with trained(task, runs, settings, workshop) as block:
         memory = max(0, peak() - before) // rows
         step = _seconds_per_step(block) / rows
     least = 4 * sum(
         w.nbytes for w in records[0].weights.values()
     )  # parameters, gradient, state, and the new ones
-    return _Tried(records, step, max(memory, least), workshop.notes())
+    beside = native.scratch() if executor == "compiled" else 0
+    return _Tried(records, step, max(memory, least), beside, workshop.notes())
 
 
 def _seconds_per_step(block: Block) -> float:
@@ -190,10 +203,10 @@ def _seconds_per_step(block: Block) -> float:
     return max(1e-9, min(taken(1 + more) - taken(1) for _ in range(2)) / more)
 
 
-def with_little_to_judge(task: Task, few: int = 8) -> Task:
-    """The task with few examples to be judged on, as a trial looks at steps, and of a stream its beginning."""
+def with_little_to_judge(task: Task) -> Task:
+    """The task with a batch of examples to be judged on, as a trial looks at steps, and of a stream its beginning."""
     judged = {
-        part: columns if part == "train" else {name: column[:few] for name, column in columns.items()}
+        part: columns if part == "train" else {name: column[: task.batch] for name, column in columns.items()}
         for part, columns in task.parts.items()
     }
     stream = None if task.stream is None else partial(_over_and_over, task)
@@ -251,21 +264,26 @@ def _first_line(error: Exception) -> str:
 # --- memory -------------------------------------------------------------------------------------------------
 
 
-def fitted(choice: Choice, workers: int, name: str) -> tuple[Choice, int]:
+def check_fits(memory: int, free: int, name: str) -> None:
+    """Refuse a run that takes more memory than is free."""
+    if memory > free:
+        raise BadTask(
+            f"one run of {name} takes about {told(memory)} in training, and {told(free)} are free here: ask for a "
+            "smaller batch, a smaller model, or adapters on a frozen one (fl.lora)"
+        )
+
+
+def fitted(choice: Choice, workers: int, free: int, name: str) -> tuple[Choice, int]:
     """A choice and a number of workers that fit into the memory that is free: smaller blocks, then fewer workers.
 
     Raises:
         BadTask: where a single run does not fit.
     """
-    room = SHARE * free_memory()
+    room = SHARE * free
     if not choice.memory or choice.memory * choice.largest * workers <= room:
         return choice, workers
-    if choice.memory > room:
-        raise BadTask(
-            f"one run of {name} takes about {told(choice.memory)} in training, and {told(int(room))} can be used "
-            "here: ask for a smaller batch, a smaller model, or adapters on a frozen one (fl.lora)"
-        )
-    workers = min(workers, int(room // choice.memory))
+    check_fits(choice.memory, free, name)
+    workers = max(1, min(workers, int(room // choice.memory)))
     largest = max(1, min(choice.largest, int(room // choice.memory // workers)))
     reason = (
         f"{choice.reason}; blocks of {largest} in {workers} processes, as a run takes {told(choice.memory)}"

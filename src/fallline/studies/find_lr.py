@@ -168,7 +168,7 @@ def searched(
     """
     rates = first_ladder(rule, low, high, points)
     tell = (lambda count: progress.expect(count * len(seeds) * steps)) if progress else lambda count: None
-    with Fleet([task], workers=workers, executor=executor, steps=steps) as fleet:
+    with Fleet([task], workers=workers, executor=executor, steps=steps, batch=batch) as fleet:
 
         def train(more: Floats) -> Curve:
             tell(len(more))

@@ -106,14 +106,14 @@ def compare(
     store = _folder(out, found) / "study.db"
     check_every(every)
     began, plan = time.perf_counter(), None
+    how: dict[str, Any] = {"workers": workers, "executor": executor, "device": device}
+    how |= {"steps": steps, "batch": protocol.batch}
     if minutes is not None:
-        with Fleet(found, workers=workers, executor=executor, device=device, steps=steps) as pilot:
+        with Fleet(found, **how) as pilot:
             speed, plan = budget.measure(pilot, question.arms, protocol.batch), pilot.plan()
         question = _fitted(question, Limit(minutes, speed), given, set(set_by_user))
     keep = kept_beside(store, every)
-    with Fleet(
-        found, workers=workers, executor=executor, device=device, steps=steps, keep=keep, plan=plan
-    ) as fleet:
+    with Fleet(found, **how, keep=keep, plan=plan) as fleet:
         options = asked_for(
             named, store.parent, question, workers=workers, executor=executor, device=device, every=every
         )  # fmt: skip

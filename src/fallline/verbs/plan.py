@@ -96,7 +96,8 @@ def plan(
     asked = Protocol(steps=steps, batch=found[0].batch if batch is None else batch, **set_by_user)
     compared = arms(found, given, asked.rates)
     runs = [run for arm in compared for run in _runs(arm, asked)]
-    with Fleet(found, workers=workers, executor=executor, device=device, steps=steps) as fleet:
+    how: dict[str, Any] = {"workers": workers, "executor": executor, "device": device}
+    with Fleet(found, **how, steps=steps, batch=asked.batch) as fleet:
         settings = settings_for(found, steps, asked.batch, judge=True)
         rows = fleet.forecast([(arm.task, run) for arm, run in runs], settings)
         speed = budget.measure(fleet, compared, asked.batch)

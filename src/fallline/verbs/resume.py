@@ -133,6 +133,7 @@ def _go_on(
         workers=workers,
         executor=executor,
         device=device or "auto",
+        batch=question.protocol.batch,
         keep=keep,
         plan=facts["plan"],
     ) as fleet:

@@ -83,14 +83,14 @@ class Loop:
         out = [_blank((steps, self._runs, *shape), dtype) for shape, dtype in source.results]
         held = [t if t.is_contiguous() else t.contiguous() for t in given]
         tensors = (*carried, *held, *source.constants, *out)
-        self._scratch = scratch = _scratch()
+        self._scratch = own = _scratch()
         by_step = (*[0] * len(carried), *strides, *(t[0].numel() for t in out))
         if self._run(
             self._places(*[t.data_ptr() for t in tensors]),
             self._strides(*by_step),
             self._runs,
             steps,
-            scratch.data_ptr() + -scratch.data_ptr() % LINE,
+            own.data_ptr() + -own.data_ptr() % LINE,
             self._left.data_ptr(),
         ):
             raise BadTask(
@@ -98,6 +98,12 @@ class Loop:
                 "check the classes and tokens in the data"
             )
         return out, self._left.clone()
+
+
+def scratch() -> int:
+    """Bytes that the programs there are need beside the runs, one run at a time, in each thread."""
+    with _LOCK:
+        return max((loop.source.scratch for loop in _LIVING), default=0)
 
 
 _LIVING: weakref.WeakSet[Loop] = weakref.WeakSet()
@@ -112,8 +118,7 @@ def _scratch() -> Tensor:
 
     Each program keeps it, so that it is freed with the last of them.
     """
-    with _LOCK:
-        size = max(loop.source.scratch for loop in _LIVING) + LINE
+    size = scratch() + LINE
     held = getattr(_OF_THREAD, "held", lambda: None)()
     if held is None or held.numel() < size:
         held = torch.empty(size, dtype=torch.uint8)
