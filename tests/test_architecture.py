@@ -26,6 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "records",
         "store",
         "store_file",
+        "figure",
         "types",
         "tree",
         "rng",
@@ -42,14 +43,14 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
-PLAIN = {"errors", "domains", "registry", "specs", "records", "store", "store_file"}
+PLAIN = {"errors", "domains", "registry", "specs", "records", "store", "store_file", "figure"}
 """What has no torch in it, and all that stands below ``reports`` and ``doctor``."""
 ABOVE_THE_LINE = {"doctor", "reports"}
 BESIDE = {0, 8}
 """Levels on which modules may import each other; on all others they are blind to each other."""
 TORCH = {"torch", "torchvision", "safetensors"}
-BY_TEXT = {"registry.py", "rules/reference/__init__.py"}
-"""Where a module may be imported by a name that is computed: custom kinds, and slow twins."""
+BY_TEXT = {"registry.py", "rules/reference/__init__.py", "studies/lecture/__init__.py"}
+"""Where a module may be imported by a name that is computed: custom kinds, slow twins, and studies."""
 
 GUIDE = 300
 LONGER: dict[str, int] = {

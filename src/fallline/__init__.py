@@ -32,12 +32,13 @@ _NAMES = {
     "lora": "layers",
     "resume": "verbs.resume",
     "route": "rules",
+    "study": "verbs.study",
     "train": "verbs.train",
 }
 
 __all__ = [
     "Axis", "FalllineError", "Run", "Store", "Task", "axis", "chain", "clip_norm", "clip_value", "compare", "errors",
-    "find_lr", "fleet", "layers", "log_axis", "lora", "losses", "optim", "resume", "route", "rules", "schedules", "tasks", "train",
+    "find_lr", "fleet", "layers", "log_axis", "lora", "losses", "optim", "resume", "route", "rules", "schedules", "study", "tasks", "train",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .verbs.compare import compare
     from .verbs.find_lr import find_lr
     from .verbs.resume import resume
+    from .verbs.study import study
     from .verbs.train import train
 
 

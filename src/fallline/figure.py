@@ -5,14 +5,14 @@ What draws is elsewhere (:mod:`fallline.reports.draw_svg`), so a figure can be t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadValue
+from .errors import BadValue
 
 Array = NDArray[np.float64]
 
@@ -114,6 +114,21 @@ class Figure:
     def plain(self) -> dict[str, Any]:
         """The figure as plain data, arrays as lists; :func:`fallline.records.json_text` writes it."""
         return _plain(self)
+
+    @staticmethod
+    def rebuild(data: Mapping[str, Any]) -> Figure:
+        """The figure that :meth:`plain` wrote down."""
+        panels = tuple(_panel(panel) for panel in data["panels"])
+        legend = tuple((str(label), int(style)) for label, style in data["legend"])
+        return Figure(**{**data, "panels": panels, "legend": legend})
+
+
+def _panel(data: Mapping[str, Any]) -> Panel:
+    x, y = (None if data[name] is None else Scale(**data[name]) for name in ("x", "y"))
+    assert x is not None
+    marks = tuple(Mark(**{**mark, "text": tuple(mark["text"])}) for mark in data["marks"])
+    sizes = {"rows": tuple(data["rows"]), "size": tuple(data["size"])}
+    return Panel(**{**data, "x": x, "y": y, "marks": marks, **sizes})
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fallline.reports.compare import write_report
+from fallline.reports.write import write_report
 from fallline.store import Store
 
 from . import synthetic

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fallline.errors import BadStore, NotFound
-from fallline.reports.compare import figures, write_report
+from fallline.reports.compare import figures
+from fallline.reports.write import write_report
 from fallline.store import Store
 
 from . import synthetic
@@ -313,7 +314,7 @@ def test_a_store_that_is_missing_or_wrong_is_told(tmp_path: Path):
 
 def test_no_torch_is_loaded_to_write_a_report(five: Path, tmp_path: Path):
     code = (
-        "import sys\nfrom fallline.reports.compare import write_report\nwrite_report(sys.argv[1], sys.argv[2])\n"
+        "import sys\nfrom fallline.reports.write import write_report\nwrite_report(sys.argv[1], sys.argv[2])\n"
         "sys.exit(', '.join({'torch', 'scipy', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code, str(five), str(tmp_path / "report.html")], check=True)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from fallline.errors import BadValue
+from fallline.figure import SHAPES, Figure, Mark, Panel, Scale
 from fallline.records import json_text
 from fallline.reports.draw_svg import draw
-from fallline.reports.figure import SHAPES, Figure, Mark, Panel, Scale
 from fallline.reports.inline import swatch
 
 from .reading import Reader

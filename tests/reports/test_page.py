@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fallline.figure import Figure, Mark, Panel, Scale
 from fallline.reports import page
-from fallline.reports.figure import Figure, Mark, Panel, Scale
 from fallline.reports.html import Markup, breakable, element, escape, join
 from fallline.reports.page import Column, Section
 

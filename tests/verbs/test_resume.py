@@ -332,7 +332,8 @@ def test_another_kind_of_study_is_refused(tmp_path: Path):
     with Store.create(tmp_path / "study.db", Study("tune", ("digits",), (), {}), {}):
         pass
     with pytest.raises(
-        BadStore, match="holds a study of the kind 'tune', and only comparisons can be gone on with"
+        BadStore,
+        match="holds a study of the kind 'tune', and only comparisons and studies of the lecture can be gone on with",
     ):
         fl.resume(tmp_path)
     with pytest.raises(NotFound, match="there is no store at"):

@@ -10,7 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import FalllineError
-from . import compare, find_lr, init, list_, report, resume, train
+from . import compare, find_lr, init, list_, report, resume, study, train
 
 app = typer.Typer(
     name="fallline",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("find-lr")(find_lr.find_lr)
+app.command("study")(study.study)
 app.command("resume")(resume.resume)
 app.command("report")(report.report)
 app.command("list")(list_.list_)

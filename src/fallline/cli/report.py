@@ -18,7 +18,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result document on standard output.")] = False,
 ) -> None:  # fmt: skip
     """Rebuild the report of a store."""
-    from ..reports.compare import folder_for, write_report
+    from ..reports.write import folder_for, write_report
     from ..store import Store
 
     path = store / "study.db" if store.is_dir() else store

@@ -1,4 +1,4 @@
-"""``fallline resume STORE``: go on with a comparison that was stopped or killed."""
+"""``fallline resume STORE``: go on with a comparison or a study that was stopped or killed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ def resume(
     out: Annotated[Path | None, typer.Option(help="A folder for report.html.", show_default="beside the store")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:  # fmt: skip
-    """Go on with a comparison that was stopped or killed, to the same numbers."""
+    """Go on with a comparison or a study that was stopped or killed, to the same numbers."""
     from ..verbs.resume import finished, store_in
     from ..verbs.resume import resume as run
+    from ..verbs.study import Studied
+    from .study import show
 
     path = store_in(store)
     if finished(path):
@@ -32,4 +34,4 @@ def resume(
         )
     with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
         found = run(path, workers=workers, device=device, every=every, out=out)
-    finish(found, as_json=as_json)
+    (show if isinstance(found, Studied) else finish)(found, as_json=as_json)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
-from ..errors import BadStore
+from ..figure import Figure
 from ..store import Store
 from . import words
 from .comparison import differences, tables, texts
@@ -17,44 +15,8 @@ from .comparison.ranking import ranking
 from .comparison.rates import rates
 from .comparison.speed import speed
 from .comparison.view import View, read
-from .figure import Figure
 from .html import Markup, join
-from .page import Section, figure, page, write
-
-
-def write_report(store_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
-    """Write the report of a comparison.
-
-    Args:
-        store_path: the store that the study wrote; one that is unfinished, or that still grows, is reported as such.
-        out_path: the HTML file to write; what is there is replaced once the new one is whole.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        BadStore: the store cannot be read, or the report cannot be written.
-        NotFound: there is no such store.
-    """
-    with Store.open(store_path) as store:
-        text = report(store)
-    try:
-        return write(text, Path(out_path))
-    except OSError as cause:
-        raise BadStore(
-            f"the report {out_path} cannot be written ({cause.strerror}): check that its folder exists"
-        ) from None
-
-
-def folder_for(report: Path) -> Path:
-    """Make the folder of a report, and give back the report's path."""
-    try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadStore(
-            f"the folder {report.parent} cannot be made ({error.strerror}): choose another with --out"
-        ) from error
-    return report
+from .page import Section, figure, page
 
 
 def report(store: Store) -> str:

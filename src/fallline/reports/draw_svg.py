@@ -20,8 +20,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ..errors import BadValue
+from ..figure import Array, Mark, Panel, Scale
 from . import palette, words
-from .figure import Array, Mark, Panel, Scale
 from .html import Markup, readable
 from .inline import STAND_IN, inline
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from matplotlib.markers import MarkerStyle
 
+from ..figure import Panel
 from . import palette
-from .figure import Panel
 from .html import Markup, element
 
 STAND_IN = {name: f"#fe{i:02x}dc" for i, name in enumerate(palette.names())}

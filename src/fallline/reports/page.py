@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..figure import Figure, Panel
 from . import palette, words
 from .draw_svg import draw
-from .figure import Figure, Panel
 from .html import Child, Markup, breakable, element, join
 from .inline import swatch
 

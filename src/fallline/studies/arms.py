@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import rules, specs
 from ..errors import BadRule, BadTask, BadValue
 from ..rules.parse import parse, to_tune
-from ..specs import Axis, Rule
+from ..specs import Axis, Rule, Run
 from ..tasks.base import Task
 
 
@@ -23,11 +23,14 @@ class Arm:
         label: its name in tables; unlike all others.
         task: the number of its task.
         rule: its rule; an axis in it is what is tuned.
+        given: what else its runs ask for, as :class:`fallline.specs.Run` takes it: loss, model, data and batch. Data
+            that is drawn is drawn anew for each replicate, and alike for all arms.
     """
 
     label: str
     task: int
     rule: Rule
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> str | None:
@@ -52,11 +55,19 @@ class Arm:
         assert self.path is not None
         assert self.axis is not None
         axis = Axis(tuple(sorted({*self.axis.values, *values})), log=self.axis.log)
-        return Arm(self.label, self.task, _with_axis(self.rule, self.path, axis))
+        return replace(self, rule=_with_axis(self.rule, self.path, axis))
 
     def plain(self) -> dict[str, Any]:
         """For the store."""
-        return {"label": self.label, "task": self.task, "rule": specs.plain(self.rule)}
+        own = {"label": self.label, "task": self.task, "rule": specs.plain(self.rule)}
+        return {**own, "given": specs.plain(self.given)} if self.given else own
+
+    def run(self, setting: dict[str, float], seed: int, replicate: int, tags: Mapping[str, Any]) -> Run:
+        """A run of the arm at a setting, in one replicate."""
+        given = dict(self.given)
+        if given.get("data"):
+            given["data"] = {"draw": replicate, **given["data"]}
+        return Run(self.at(setting), seed, tags=tags, **given)
 
 
 def _with_axis(rule: Rule, path: str, axis: Axis) -> Rule:

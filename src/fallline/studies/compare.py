@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadValue
-from ..fleet import Fleet, Settings, settings_for
+from ..fleet import Fleet, settings_for
 from ..records import Record
 from ..specs import Run, Study
 from ..tasks.base import Task
 from .arms import Arm
-from .memory import Memory, as_stored
+from .memory import Memory, Trainer
 from .protocol import Choice, choose, grow
 
 Sink = Callable[[list[Record]], None]
@@ -198,24 +198,13 @@ class _Study:
     def __init__(
         self, fleet: Fleet, protocol: Protocol, sink: Sink, progress: Progress | None, memory: Memory
     ) -> None:
-        self.fleet, self.protocol, self.sink, self.progress = fleet, protocol, sink, progress
-        self.memory = memory
+        self.fleet, self.protocol = fleet, protocol
+        self.trainer = Trainer(fleet, sink, progress, memory)
         self.settings = settings_for(fleet.tasks, protocol.steps, protocol.batch, judge=False)
 
     def run(self, asked: Sequence[tuple[int, Run]], *, judge: bool = False) -> list[Record]:
         """Train; the records come in the order of what was asked for."""
-        settings: Settings = replace(self.settings, judge=judge)
-        found, known = self.memory.of([run for _, run in asked])
-        left = [i for i in range(len(asked)) if i not in found]
-        if self.progress and (found or known):
-            self.progress(len(found) * settings.steps + sum(held.step for held, _ in known.values()))
-        standing = {k: known[i] for k, i in enumerate(left) if i in known}
-        for positions, records in self.fleet.train(
-            [asked[i] for i in left], settings, self.progress, standing
-        ):
-            found.update({left[k]: as_stored(record) for k, record in zip(positions, records, strict=True)})
-            self.sink(records)
-        return [found[i] for i in range(len(asked))]
+        return self.trainer.run(asked, replace(self.settings, judge=judge))
 
     def tune(self, arm: Arm, values: Sequence[float] | None = None) -> list[tuple[int, Run]]:
         """The runs that tune an arm, at all its settings or at some values of its axis."""
@@ -245,7 +234,7 @@ class _Study:
             "arm": arm.label, "task": self.fleet.tasks[arm.task].name, "stage": stage, "replicate": replicate,
             "settings": setting,
         }  # fmt: skip
-        return arm.task, Run(arm.at(setting), seed, tags=tags)
+        return arm.task, arm.run(setting, seed, replicate, tags)
 
 
 def _tuned(arm: Arm, found: Sequence[Record], fleet: Fleet, protocol: Protocol) -> Tuned:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadStore, BadValue
+from ..errors import BadValue
 from ..fleet import Fleet
-from ..reports.compare import write_report
-from ..specs import Study
-from ..store import Store
+from ..reports.write import write_report
 from ..studies.arms import arms, check_tasks
 from ..studies.compare import Protocol, study_of
 from ..studies.memory import Memory
@@ -24,10 +19,10 @@ from ..tasks.base import Task
 from ..tasks.find import find
 from . import baseline as baselines
 from . import budget
-from .carry_out import CHECKPOINTS, Limit, Question, carry_out, kept_beside, report_of
+from .carry_out import Limit, Question, carry_out, kept_beside, report_of
 from .comparison import Comparison
+from .folder import new_folder, new_store
 from .provenance import asked_for, provenance
-from .stopping import telling
 
 RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 
@@ -103,7 +98,7 @@ def compare(
     question = Question(found, arms(found, given, protocol.rates), protocol, None, baseline)
     if baseline is not None:
         baselines.check(baseline, found[0].metric, [arm.label for arm in question.arms])
-    store = _folder(out, found) / "study.db"
+    store = new_folder(out, f"compare-{found[0].name}") / "study.db"
     check_every(every)
     began, plan = time.perf_counter(), None
     how: dict[str, Any] = {"workers": workers, "executor": executor, "device": device}
@@ -118,7 +113,7 @@ def compare(
             named, store.parent, question, workers=workers, executor=executor, device=device, every=every
         )  # fmt: skip
         facts = provenance(found, named, fleet.plan()) | options
-        with _new_store(store, study_of(found, question.arms, question.protocol), facts) as opened:
+        with new_store(store, study_of(found, question.arms, question.protocol), facts) as opened:
             carry_out(question, fleet, opened, began, Memory(), progress)
     write_report(store, report_of(store))
     return Comparison.of(store)
@@ -155,50 +150,3 @@ def named_tasks(named: Sequence[Task | str]) -> list[Task]:
     ]
     check_tasks(labels)
     return labels
-
-
-def _folder(out: str | Path | None, tasks: Sequence[Task]) -> Path:
-    """The folder for store and report, checked before anything is trained."""
-    if out is None:
-        stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        name = "".join(c if c.isalnum() else "-" for c in tasks[0].name)
-        path = Path("fallline-out") / f"compare-{name}-{stamp}"
-        others = (path.with_name(f"{path.name}-{n}") for n in count(2))
-        return next(free for free in chain([path], others) if not free.exists())
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise BadStore(f"{folder} is a file: --out needs a folder, for the store and the report")
-    if (folder / "study.db").exists():
-        raise BadStore(
-            f"{folder} already holds a study (study.db): choose another folder, or remove it first"
-        )
-    return folder
-
-
-@contextmanager
-def _new_store(path: Path, study: Study, facts: Mapping[str, Any]) -> Iterator[Store]:
-    """A store in a folder that is made for it; where nothing was obtained, nothing is left."""
-    folder = path.parent
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
-    created = kept = False
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadStore(
-                f"the folder {folder} cannot be made ({error.strerror}): choose another with --out"
-            ) from error
-        with Store.create(path, study, facts) as store:
-            created = True
-            try:
-                yield store
-            finally:
-                kept = store.count() > 0 or (folder / CHECKPOINTS).is_dir()
-    except BaseException:
-        if kept:
-            with telling(folder, resumable=bool(facts["asked"]["tasks"])):
-                raise
-        for remove in [path.unlink] * created + [one.rmdir for one in made]:
-            with suppress(OSError):
-                remove()
-        raise

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from ..errors import BadTask, BadValue
+from ..figure import Mark, Panel, Scale
 from ..records import jsonable
 from ..reports import words
 from ..reports.draw_svg import draw
-from ..reports.figure import Mark, Panel, Scale
 from ..studies.find_lr import SHARE, Curve, Judgment, judged, searched
 from ..studies.stats import check_level
 from ..tasks.base import Task

@@ -1,4 +1,4 @@
-"""Go on with a comparison that was stopped or killed."""
+"""Go on with a comparison, or with a study of the lecture, that was stopped or killed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..errors import BadStore, BadTask
 from ..fleet import Fleet, Keep
 from ..fleet.keep import identity
 from ..records import json_text
-from ..reports.compare import folder_for, write_report
+from ..reports.write import folder_for, write_report
 from ..store import Store
 from ..studies.arms import Arm
 from ..studies.compare import Protocol
 from ..studies.memory import Memory
 from ..tasks.base import Task
+from . import study
 from .carry_out import CHECKPOINTS, Limit, Question, carry_out, kept_beside, report_of
 from .compare import check_every, named_tasks
 from .comparison import Comparison
@@ -37,8 +38,8 @@ def resume(
     every: float | None = None,
     progress: bool | None = None,
     out: str | Path | None = None,
-) -> Comparison:
-    """Go on with a comparison that was stopped or killed, to the same numbers, bit for bit, that it would have had.
+) -> Comparison | study.Studied:
+    """Go on with a comparison, or a study of the lecture, that was stopped or killed, to the same numbers, bit for bit, that it would have had.
 
     Runs whose records are in the store are not trained again; runs that were in training go on from their last
     checkpoint. Where torch, fallline or the processor are others than at the beginning, the answer says so: the last
@@ -73,11 +74,20 @@ def resume(
     if not done or _left_over(path):
         with Store.resume(path) as held, telling(path.parent, resumable=tasks is None):
             if not held.finished:
-                _go_on(held, tasks, workers, device, every, progress)
+                if held.study.kind == "study":
+                    study.go_on(held, workers=workers, device=device, every=every, progress=progress)
+                else:
+                    _go_on(held, tasks, workers, device, every, progress)
             kept_beside(path, 0.0).clear()
     write_report(path, written)
-    found = Comparison.of(path)
-    return found if out is None else Comparison({**found.document, "report": str(written)})
+    answer = _answer(path)
+    return answer if out is None else type(answer)({**answer.document, "report": str(written)})
+
+
+def _answer(path: Path) -> Comparison | study.Studied:
+    with Store.open(path) as held:
+        kind = held.study.kind
+    return study.Studied.of(path) if kind == "study" else Comparison.of(path)
 
 
 def store_in(store: str | Path) -> Path:
@@ -93,10 +103,10 @@ def finished(path: Path) -> bool:
         BadStore: where it is one of a kind that cannot be gone on with.
     """
     with Store.open(path) as held:
-        if held.study.kind != "compare":
+        if held.study.kind not in ("compare", "study"):
             raise BadStore(
-                f"{path} holds a study of the kind {held.study.kind!r}, and only comparisons can be gone on with: run it "
-                "again"
+                f"{path} holds a study of the kind {held.study.kind!r}, and only comparisons and studies of the lecture can "
+                "be gone on with: run it again"
             )
         return held.finished
 
@@ -187,7 +197,7 @@ def _question(store: Store, asked: Mapping[str, Any], named: Sequence[Any]) -> Q
             f"{store.path} compares {', '.join(study.tasks)}, but {', '.join(task.name for task in found)} was given: give "
             "the same tasks in the same order"
         )
-    arms = [Arm(arm["label"], arm["task"], arm["rule"]) for arm in study.arms]
+    arms = [Arm(arm["label"], arm["task"], arm["rule"], arm.get("given", {})) for arm in study.arms]
     for arm in arms:
         rules.check_trains(arm.rule)
     baseline = asked.get("baseline")

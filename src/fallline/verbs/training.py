@@ -14,11 +14,11 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from ..errors import BadStore, BadValue
+from ..figure import Mark, Panel, Scale
 from ..fleet.single import Trained, module, template
 from ..records import Record, Series, jsonable
 from ..reports import words
 from ..reports.draw_svg import draw
-from ..reports.figure import Mark, Panel, Scale
 from ..tasks.base import Task
 
 

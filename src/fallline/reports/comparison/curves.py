@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...figure import Figure, Mark, Panel, Scale
 from .. import words
-from ..figure import Figure, Mark, Panel, Scale
 from .ends import bulk, padded
 from .measured import Band
 from .view import Arm, View

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..figure import Array
+from ...figure import Array
 
 
 def padded(values: Array, share: float = 0.04) -> tuple[float, float]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ...figure import Array
 from ...records import Record, Series
 from ...store import Store
-from ..figure import Array
 from .view import Arm, Rates, View
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ...figure import Array, Figure, Mark, Panel, Scale
 from .. import words
-from ..figure import Array, Figure, Mark, Panel, Scale
 from .ends import padded
 from .view import Arm, Estimate, View
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...figure import Figure, Mark, Panel, Scale
 from .. import words
-from ..figure import Figure, Mark, Panel, Scale
 from .ends import bulk, padded
 from .ranking import ROW
 from .view import Arm, Rates, View, Working

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...figure import Array, Figure, Mark, Panel, Scale
 from .. import words
-from ..figure import Array, Figure, Mark, Panel, Scale
 from .ranking import ROW
 from .view import Arm, View
 

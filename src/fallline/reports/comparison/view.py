@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...figure import Array
 from .. import words
-from ..figure import Array
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""``fallline study``: one document, its list, and sentences for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_line import CommandLine
+from fallline.studies import lecture
+
+
+def test_one_document_and_its_report_again(fallline: CommandLine, tmp_path: Path):
+    ended = fallline(
+        "study", "losses", "--quick", "--replicates", "2", "--workers", "0", "--out", "out", "--json"
+    )
+    assert (ended.status, ended.err) == (0, "")
+    found = ended.json()
+    assert found["study"] == "losses"
+    for claim in found["claims"]:
+        assert claim["verdict"] in ("holds", "fails", "undecided")
+        assert {"id", "claim", "criterion", "value", "low", "high", "n"} <= set(claim)
+    report = Path(tmp_path / "out" / "report.html")
+    page = report.read_text(encoding="utf-8")
+    report.unlink()
+    assert fallline("report", "out").status == 0
+    assert report.read_text(encoding="utf-8") == page
+    again = fallline("resume", "out", "--json")
+    assert (again.status, again.json()) == (0, found)
+    assert "L1" in fallline("resume", "out").out
+
+
+def test_the_list_has_every_study(fallline: CommandLine):
+    ended = fallline("study", "list", "--json")
+    rows = json.loads(ended.out)
+    assert ended.status == 0
+    assert list(dict.fromkeys(row["study"] for row in rows)) == list(lecture.NAMES)
+    assert all(row["state"] == "not run" and row["criterion"] and row["slide"] for row in rows)
+    text = fallline("study", "list").out
+    assert all(row["claim"] in text for row in rows)
+
+
+def test_bad_input_is_one_sentence(fallline: CommandLine, tmp_path: Path):
+    for given, told in (
+        (["loses"], "there is no study 'loses'; did you mean 'losses'?"),
+        (["losses", "--set", "data"], "--set takes NAME=VALUE, as in --set data=adult; got 'data'"),
+        (["losses", "--set", "data=adult"], "the study losses has no option 'data'; it has none"),
+        (["losses", "--replicates", "1"], "replicates must be a whole number of at least 2, got 1"),
+        (["losses", "--level", "2"], "level is the share of intervals that hold the truth"),
+    ):
+        ended = fallline("study", *given)
+        assert (ended.status, ended.out) == (2, "")
+        assert ended.err.startswith(f"fallline: {told}")
+        assert ended.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["printed"]  # what the test itself wrote
