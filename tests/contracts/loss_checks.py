@@ -41,14 +41,15 @@ def sample(kind: str, seed: int = 0) -> Loss:
 def candidates(
     seed: int = 0, dtype: torch.dtype = torch.float64, scale: float = 1.0
 ) -> Iterator[dict[str, Any]]:
-    """Batches of [B], [B, K] and [B, K, T] outputs, with numbers, shares, signs or classes as targets."""
+    """Batches of [B], [B, K] and [B, K, T] outputs, with numbers, truths, signs, classes or shares as targets."""
     random = generator(seed)
     for shape in ((EXAMPLES,), (EXAMPLES, CLASSES), (EXAMPLES, CLASSES, PLACES)):
         prediction = scale * torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)
         numbers = torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)
         truths = torch.randint(2, shape, generator=random).to(dtype)
         classes = torch.randint(CLASSES, (EXAMPLES, *shape[2:]), generator=random)
-        for target in (numbers, truths, 2 * truths - 1, classes):
+        shares = [numbers.softmax(1)] if len(shape) > 1 else []
+        for target in (numbers, truths, 2 * truths - 1, classes, *shares):
             yield {
                 "prediction": prediction,
                 "target": target,
@@ -221,8 +222,14 @@ def _fleet(kind: str) -> Iterator[tuple[Any, list[dict[str, Any]], list[dict[str
     numbers = [
         dict(specs.flatten(0.1 * i * sample(kind, i) + 0.2 * sample(kind, i + 9))) for i in range(RUNS)
     ]
-    for sets in zip(*(batches(loss, 10 + i) for i in range(RUNS)), strict=True):
-        yield loss, list(sets), numbers
+    fitting = [
+        list(sets)
+        for sets in zip(*(candidates(10 + i) for i in range(RUNS)), strict=True)
+        if all(accepts(loss, given) for given in sets)
+    ]
+    assert fitting, f"{kind} accepts none of the batches that the contract knows"
+    for sets in fitting:
+        yield loss, sets, numbers
 
 
 def _together(loss: Loss, given: list[dict[str, Any]], numbers: list[dict[str, float]]) -> Any:

@@ -49,11 +49,11 @@ def test_regression_refuses(loss, prediction, target, sentence):
     [
         (zeros(5), zeros(5, dtype=INT), r"^cross_entropy needs logits \[examples, classes\], the model gives \[5\]"),
         (zeros(5, 3, dtype=INT), zeros(5, dtype=INT), r"needs logits \[examples, classes\], the model gives \[5, 3\]"),
-        (zeros(5, 3), zeros(5), r"needs class numbers \[5\] of an integer type for logits \[5, 3\], the target is \[5\] of"),
+        (zeros(5, 3), zeros(5), r"needs class numbers \[5\] of an integer type, or shares of classes \[5, 3\] of a floating type, for logits \[5, 3\], the target is \[5\] of"),
         (zeros(5, 3), zeros(5, dtype=torch.bool), r"the target is \[5\] of torch\.bool"),
-        (zeros(5, 3), zeros(5, 1, dtype=INT), r"class numbers \[5\] of an integer type .* the target is \[5, 1\]"),
+        (zeros(5, 3), zeros(5, 1, dtype=INT), r"class numbers \[5\] of an integer type, .* the target is \[5, 1\]"),
         (zeros(5, 3), zeros(4, dtype=INT), r"the target is \[4\] of torch\.int64"),
-        (zeros(5, 3, 2), zeros(5, 3, dtype=INT), r"class numbers \[5, 2\] of an integer type for logits \[5, 3, 2\]"),
+        (zeros(5, 3, 2), zeros(5, 3, dtype=INT), r"class numbers \[5, 2\] of an integer type, .* for logits \[5, 3, 2\]"),
         (zeros(3, 2), torch.tensor([0, 1, 2]), r"^the labels go from 0 to 2, but the model has 2 outputs, for the labels "
          r"0 to 1: give the model 3 outputs, or number the labels from 0$"),
         (zeros(2, 2), torch.tensor([-1, 1]), r"^the labels go from -1 to 1, .* 0 to 1: number the labels from 0$"),

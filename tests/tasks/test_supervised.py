@@ -258,3 +258,24 @@ def test_a_loss_that_is_not_one_number():
     )  # fmt: skip
     with pytest.raises(BadTask, match=r"^the loss of pair must be one number, got shape \[2\]$"):
         task.check()
+
+
+@pytest.mark.parametrize("loss", [losses.binary_cross_entropy, 0.5 * losses.hinge + losses.mse, losses.focal])
+def test_a_model_that_ends_in_what_the_loss_has_inside_is_refused(loss):
+    truth = (X[:, 0] > 0).astype(np.float32)
+    net = lambda: nn.Sequential(nn.Linear(3, 1), nn.Sequential(nn.Flatten(0), nn.Sigmoid()))  # noqa: E731
+    with pytest.raises(
+        BadTask, match=r"^the model ends in Sigmoid, and the loss .* it would be applied twice; take it out"
+    ):
+        Task.supervised(net, (X, truth), loss=loss, score="mse")
+    Task.supervised(net, (X, truth), loss=losses.mse, score="mse")
+    soft = lambda: nn.Sequential(nn.Linear(3, 3), nn.Softmax(1))  # noqa: E731
+    with pytest.raises(BadTask, match=r"^cross_entropy is given probabilities"):
+        of_classes(soft)
+
+
+def test_targets_of_one_class_are_refused():
+    with pytest.raises(
+        BadTask, match=r"^all 36 targets of the train part are 3: there is nothing to be told apart; look at"
+    ):
+        Task.supervised(lambda: nn.Linear(3, 5), (X, np.full(N, 3)), loss=losses.cross_entropy)

@@ -46,6 +46,8 @@ class Behavior:
         check: refuses what cannot be right, with a sentence, before a training starts.
         domains: what the numbers may be.
         start: the state before the first step.
+        others: by the name of a number, the loss that has it beside this one's: asked for that number, it is that loss.
+        logits: whether it has a softmax or a sigmoid inside, which a model must not end in.
     """
 
     function: Callable[..., Any]
@@ -54,10 +56,15 @@ class Behavior:
     check: Callable[[Any], None] = lambda given: None
     domains: Mapping[str, Domain] = field(default_factory=dict)
     start: Callable[[], States] | None = None
+    others: Mapping[str, Loss] = field(default_factory=dict)
+    logits: bool = False
 
     def call(self, loss: Loss, *given: Tensor, **options: Any) -> Any:
         """The loss of (prediction, target) in a plain call, or the same loss with other settings."""
         if not given:
+            other = next((self.others[name] for name in options if name in self.others), None)
+            if other is not None:
+                return other(**options)
             for name, number in options.items():
                 if name in self.domains:
                     self.domains[name].check(loss.kind, name, number)
@@ -83,6 +90,8 @@ def define(
     scope: Scope = "example",
     check: Callable[[Any], None] | None = None,
     start: Callable[[], States] | None = None,
+    others: Mapping[str, Loss] | None = None,
+    logits: bool = False,
     **numbers: Any,
 ) -> Callable[[Callable[..., Any]], Loss]:
     """Make a loss from a function of ``(given, h)``, or of ``(given, h, state)`` where there is a ``start``.
@@ -92,6 +101,8 @@ def define(
         scope: what the tensor is about: one number for each example, one for the batch, or one for the parameters.
         check: refuses what cannot be right, with a sentence, before a training starts.
         start: the state before the first step; the function then returns ``(tensor, state)``.
+        others: by the name of a number that this loss lacks, the loss that has it.
+        logits: whether it has a softmax or a sigmoid inside, which a model must not end in.
         **numbers: (domain, default) by name.
     """
     unknown = set(needs) - set(NEEDS)
@@ -101,7 +112,16 @@ def define(
     def decorate(function: Callable[..., Any]) -> Loss:
         kind = function.__name__
         domains = {name: domain for name, (domain, _) in numbers.items()}
-        known = Behavior(function, frozenset(needs), scope, check or (lambda given: None), domains, start)
+        known = Behavior(
+            function,
+            frozenset(needs),
+            scope,
+            check or (lambda given: None),
+            domains,
+            start,
+            others or {},
+            logits,
+        )
         specs.register(Loss, kind, known)
         return Loss(kind, {name: default for name, (_, default) in numbers.items()})
 
@@ -116,6 +136,11 @@ def needs(loss: Loss) -> frozenset[str]:
     if loss.children:
         return frozenset().union(*(needs(term) for term in loss.children))
     return behavior(loss).needs
+
+
+def takes_logits(loss: Loss) -> bool:
+    """Whether the loss, or a term of it, has a softmax or a sigmoid inside."""
+    return any(map(takes_logits, loss.children)) or behavior(loss).logits
 
 
 def per_example(loss: Loss) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import rng
+from .. import losses, rng
 from ..errors import BadTask, BadValue, FalllineError
+from ..specs import Loss
 from ..types import Numbers
 
 MODEL = "model."
@@ -235,3 +236,24 @@ def with_rates(places: Mapping[str, Places], h: Numbers) -> Iterator[None]:
     finally:
         for module, attribute, value in held:
             setattr(module, attribute, value)
+
+
+def check_end(model: nn.Module, loss: Loss) -> None:
+    """Refuse a model that ends in a softmax or a sigmoid for a loss that takes what comes before it."""
+    last = model
+    while isinstance(last, nn.Sequential) and len(last):
+        last = last[-1]
+    if losses.takes_logits(loss) and isinstance(last, (nn.Softmax, nn.Softmax2d, nn.Sigmoid)):
+        raise BadTask(
+            f"the model ends in {type(last).__name__}, and the loss {loss!r} takes what comes before it: it would be applied "
+            "twice; take it out of the model"
+        )
+
+
+def check_classes(loss: Loss, target: Tensor) -> None:
+    """Refuse targets that are all one class for a loss that tells classes apart."""
+    if losses.takes_logits(loss) and target.ndim == 1 and bool(target.min() == target.max()):
+        raise BadTask(
+            f"all {len(target)} targets of the train part are {float(target[0]):g}: there is nothing to be told apart; look "
+            "at how the labels were read, or shuffle before splitting"
+        )

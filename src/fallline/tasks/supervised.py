@@ -52,6 +52,8 @@ def supervised(
     one = _Supervised(name or type(template).__name__, make, template, frozen, loss, each, dtype, augment)
     one = one.with_own_inputs(found.parts["train"])
     one.check(found.parts)
+    if found.stream is None:
+        models.check_classes(loss, found.parts["train"]["target"])
     one = one.with_rate_for_option(found.parts["train"])
     if metric.name == "r2":
         judged = PARTS if found.stream is None else PARTS[1:]
@@ -199,6 +201,7 @@ class _Supervised:
             self._check_columns(given, columns)
         if self.augment is not None:
             self._check_augmentation(parts["train"])
+        models.check_end(self.template, self.spec)
 
     def check_score(self, columns: Batch) -> None:
         """Refuse, with a sentence, a score function that does not give one number per example."""

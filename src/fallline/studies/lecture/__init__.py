@@ -7,7 +7,7 @@ import importlib
 from ...errors import NotFound, nearest
 from ..inquiry import Inquiry
 
-NAMES = ("losses",)
+NAMES = ("activations", "depth", "losses")
 
 
 def study(name: str) -> Inquiry:

@@ -69,8 +69,7 @@ specs.register(
 def study(lab: Lab) -> Iterator[Answer]:
     """What does each loss make of the same data, and what does a softmax too many cost?"""
     yield mean_and_median(lab)
-    if hasattr(losses, "cosine"):
-        yield cosine(lab)
+    yield cosine(lab)
     yield twice(lab)
 
 
@@ -165,10 +164,10 @@ def cosine(lab: Lab) -> Answer:
     zero = torch.zeros(1, 7, dtype=torch.float64, requires_grad=True)
     at_zero = losses.cosine(zero, target[:1])
     (slope,) = torch.autograd.grad(at_zero, zero)
-    lost = (~torch.isfinite(torch.cat([at_zero.reshape(1), slope.flatten()]))).sum()
+    lost = (~torch.isfinite(torch.cat([at_zero.detach().reshape(1), slope.flatten()]))).sum()
     note = (
         "The slide gives the similarity itself, which is largest where output and target agree: the loss is one minus it. "
-        f"An output of zeros has no direction; its loss is {float(at_zero):g} here."
+        f"An output of zeros has no direction; its loss is {float(at_zero.detach()):g} here."
     )
     return Answer(L2, {"scale": float(change), "angle": float(angle), "zero": float(lost)}, notes=[note])
 
@@ -193,7 +192,7 @@ def lowest(classes: int) -> float:
     for _ in range(400):
         optimizer.zero_grad()
         loss = specs.Loss(TWICE)(logits, target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return float(loss.detach())
 
