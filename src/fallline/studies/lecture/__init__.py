@@ -7,7 +7,7 @@ import importlib
 from ...errors import NotFound, nearest
 from ..inquiry import Inquiry
 
-NAMES = ("activations", "depth", "losses")
+NAMES = ("activations", "confidence", "costs", "depth", "losses")
 
 
 def study(name: str) -> Inquiry:

@@ -19,7 +19,7 @@ from ..inquiry import inquiry
 from ..lab import Floats, Lab, Side, Trials
 from ..pictures import legend, lines
 
-WIDTH, DEPTHS, DEEPEST = 32, (2, 5, 10, 20, 30), 30
+WIDTH, DEPTHS, DEEPEST = 32, (2, 10, 30), 30
 TRAINS, CHANCE = 0.8, 0.5
 """Written down before: the accuracy on digits above which a net trains, and below which it does not; guessing has 0.1."""
 
@@ -88,7 +88,7 @@ def study(lab: Lab) -> Iterator[Answer]:
     """Why are ReLUs popular, and does depth forgive another choice?"""
     digits = tasks.digits()
     depths = DEPTHS if not lab.quick else (2, DEEPEST)
-    steps = lab.few(1_000, 300)
+    steps = lab.few(2_000, 300)
     rule = rules.adam(lr=schedules.cosine(specs.log_axis(1e-4, 1e-2, 5), steps))
     found: dict[tuple[bool, int], Trials] = {}
     for own in (False, True):

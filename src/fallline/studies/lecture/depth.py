@@ -146,7 +146,7 @@ def targets(lab: Lab) -> dict[str, Target]:
     }
 
 
-@inquiry("depth", [R4], minutes=6, quick=1)
+@inquiry("depth", [R4], minutes=2, quick=0.5)
 def study(lab: Lab) -> Iterator[Answer]:
     """Is deep better than shallow, at the same number of parameters?"""
     steps, depths = lab.few(6_000, 1_000), (SHALLOW, 2, DEEP)

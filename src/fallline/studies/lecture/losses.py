@@ -158,7 +158,7 @@ def cosine(lab: Lab) -> Answer:
     each = torch.func.vmap(lambda p, t: losses.cosine(p[None], t[None]))
     found = each(output, target)
     scales = torch.tensor(10 ** random.uniform(-3, 3, size=(1000, 1)))
-    change = (each(scales * output, target) - found).abs().max()
+    change = (each(scales * output, target) - found).detach().abs().max()
     (gradient,) = torch.autograd.grad(found.sum(), output)
     angle = torch.nn.functional.cosine_similarity(gradient, output).abs().max()
     zero = torch.zeros(1, 7, dtype=torch.float64, requires_grad=True)
