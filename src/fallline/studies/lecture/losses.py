@@ -160,7 +160,7 @@ def cosine(lab: Lab) -> Answer:
     scales = torch.tensor(10 ** random.uniform(-3, 3, size=(1000, 1)))
     change = (each(scales * output, target) - found).detach().abs().max()
     (gradient,) = torch.autograd.grad(found.sum(), output)
-    angle = torch.nn.functional.cosine_similarity(gradient, output).abs().max()
+    angle = torch.nn.functional.cosine_similarity(gradient, output.detach()).abs().max()
     zero = torch.zeros(1, 7, dtype=torch.float64, requires_grad=True)
     at_zero = losses.cosine(zero, target[:1])
     (slope,) = torch.autograd.grad(at_zero, zero)
