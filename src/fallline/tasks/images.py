@@ -1,0 +1,374 @@
+"""Pictures that are made: one with the content of a picture and the style of another.
+
+The equations are those of the lecture's slides, with F, P and A the features of the picture that is made, of the content
+and of the style; N_l channels and M_l positions in layer l; G the Gram matrix, whose sum runs over positions:
+
+    L_content = ½ Σ_ij (F_ij − P_ij)²       G_ij = Σ_k F_ik F_jk       E_l = Σ_ij (G_ij − A_ij)² / (4 N_l² M_l²)
+
+    L_total = α · L_content + β · Σ_l w_l E_l
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import rng
+from ..errors import BadTask
+from .base import Metric, Task, Variables
+
+LEAST = 16
+"""Pixels that a picture must have on each side."""
+LEVELS = 5
+Picture = Tensor
+"""[1, 3, height, width], from 0 to 1."""
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+
+def read(given: Any, size: int) -> Picture:
+    """A picture, scaled so that its longer side has ``size`` pixels.
+
+    Gray pictures get three equal channels, and transparent parts become white.
+
+    Args:
+        given: a path, or an array [height, width] or [height, width, channels] of bytes or of numbers from 0 to 1.
+        size: pixels of the longer side.
+
+    Raises:
+        BadTask: where it cannot be read, or is too narrow.
+    """
+    from PIL import Image
+
+    if isinstance(size, bool) or not isinstance(size, int) or size < LEAST:
+        raise BadTask(
+            f"size is the number of pixels of the longer side, a whole number of at least {LEAST}; got {size!r}"
+        )
+    what, image = _opened(given)
+    wide, high = image.size
+    scale = size / max(wide, high)
+    fitted = (round(wide * scale), round(high * scale))
+    if min(wide, high, *fitted) < LEAST:
+        raise BadTask(
+            f"{what} is {wide} × {high} pixels, which at a size of {size} leaves {fitted[0]} × {fitted[1]}: a picture needs "
+            f"{LEAST} on each side to have a texture"
+        )
+    pixels = np.asarray(image.resize(fitted, Image.Resampling.LANCZOS), dtype=np.float32) / 255
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+
+
+def _opened(given: Any) -> tuple[str, Any]:
+    """What it is called, and the picture in RGB, on white where it is transparent."""
+    from PIL import Image
+
+    if isinstance(given, (str, Path)):
+        try:
+            with Image.open(given) as file:
+                image = file.convert("RGBA")
+        except FileNotFoundError:
+            raise BadTask(f"there is no picture {given}") from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise BadTask(f"{given} cannot be read as a picture: {error}") from error
+        name = str(given)
+    else:
+        image, name = _from_array(given), "the array"
+    white = Image.new("RGBA", image.size, "white")
+    return name, Image.alpha_composite(white, image).convert("RGB")
+
+
+def _from_array(given: Any) -> Any:
+    from PIL import Image
+
+    array = np.asarray(given)
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not fits or array.size == 0:
+        raise BadTask(
+            f"a picture is a path or an array [height, width] or [height, width, 1, 3 or 4], got {list(array.shape)}"
+        )
+    if array.dtype != np.uint8:
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise BadTask(
+                "a picture that is an array holds bytes, or numbers from 0 to 1; this one holds others"
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array).convert(
+        "RGBA"
+    )
+
+
+def png(picture: Picture) -> bytes:
+    """A picture as a PNG file."""
+    from PIL import Image
+
+    pixels = (picture[0].detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels.contiguous().numpy()).save(file, "PNG")
+    return file.getvalue()
+
+
+# --- features ---------------------------------------------------------------------------------------------
+
+
+class Features(nn.Module):
+    """Features of pictures, by the names of their layers: 1_1 is the first convolution of the first block.
+
+    Args:
+        blocks: of convolutions; pictures are averaged to half their size between them.
+        shift, scale: the picture x is given to the first one as (x − shift) · scale.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, blocks: Sequence[Sequence[nn.Conv2d]], shift: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
+        self.register_buffer("shift", shift.reshape(-1, 1, 1))
+        self.register_buffer("scale", scale.reshape(-1, 1, 1))
+        for p in self.parameters():
+            p.requires_grad_(False)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all layers."""
+        return [f"{b}_{c}" for b, block in enumerate(self.blocks, 1) for c, _ in enumerate(block, 1)]  # type: ignore[arg-type]
+
+    def forward(self, picture: Picture) -> dict[str, Tensor]:
+        """By layer, [pictures, channels, height, width], after the activation."""
+        x, found = (picture - self.shift) * self.scale, {}
+        for b, block in enumerate(self.blocks, 1):
+            x = functional.avg_pool2d(x, 2) if b > 1 else x
+            for c, layer in enumerate(block, 1):  # type: ignore[arg-type]
+                x = found[f"{b}_{c}"] = layer(x).relu()
+        return found
+
+
+def random_features(pictures: Picture, *, width: int = 32, seed: int = 0) -> Features:
+    """Features of four blocks of two convolutions with random weights, made for some pictures.
+
+    Each channel is shifted and scaled so that before its ReLU it has mean 0 and variance 1 over these pictures, without
+    which deep random channels hardly differ. They carry color and texture well; of what a picture shows they know
+    nothing, so that shapes are kept by where they are and not by what they are.
+
+    Args:
+        pictures: [pictures, 3, height, width], for the scale.
+        width: channels of the first block; the others have 2, 4 and 4 times as many.
+        seed: of the weights.
+
+    Source: He, Wang and Hopcroft, A powerful generative model using random weights for the deep image representation,
+    2016; Ustyuzhaninov et al., Texture synthesis using shallow convolutional networks with random filters, 2016.
+    """
+    sizes, channels = (width, 2 * width, 4 * width, 4 * width), 3
+    blocks: list[list[nn.Conv2d]] = []
+    with rng.untouched("the random features"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for size in sizes:
+            block = [
+                nn.Conv2d(before, size, 3, padding=1, padding_mode="reflect") for before in (channels, size)
+            ]
+            for layer in block:
+                nn.init.orthogonal_(layer.weight)
+            blocks.append(block)
+            channels = size
+    made = Features(blocks, torch.full((3,), 0.5), torch.full((3,), 4.0))
+    with torch.no_grad():
+        x = (pictures - made.shift) * made.scale
+        for b, block in enumerate(blocks):
+            x = functional.avg_pool2d(x, 2) if b else x
+            for layer in block:
+                assert layer.bias is not None
+                layer.bias.zero_()
+                before = layer(x)
+                spread = before.std((0, 2, 3)) + 1e-5
+                layer.weight.div_(spread.reshape(-1, 1, 1, 1))
+                layer.bias.copy_(-before.mean((0, 2, 3)) / spread)
+                x = layer(x).relu()
+    return made
+
+
+def vgg_features(convolutions: nn.Sequential) -> Features:
+    """The features of a VGG-19's convolutions, for pictures as its published weights expect them."""
+    blocks: list[list[nn.Conv2d]] = [[]]
+    for layer in convolutions:
+        if isinstance(layer, nn.Conv2d):
+            blocks[-1].append(layer)
+        elif not isinstance(layer, nn.ReLU):
+            blocks.append([])
+    mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return Features([block for block in blocks if block], mean, 1 / spread)
+
+
+# --- the losses of the slides -----------------------------------------------------------------------------
+
+
+def gram(features: Tensor) -> Tensor:
+    """G_ij = Σ_k F_ik F_jk, over positions k: [N, N] from [1, N, height, width]."""
+    flat = features.flatten(2)[0]
+    return flat @ flat.T
+
+
+def content_loss(features: Tensor, of_content: Tensor) -> Tensor:
+    """½ Σ_ij (F_ij − P_ij)², 0-d."""
+    return 0.5 * ((features - of_content) ** 2).sum()
+
+
+def style_loss(features: Tensor, of_style: Tensor) -> Tensor:
+    """E_l = Σ_ij (G_ij − A_ij)² / (4 N² M²), 0-d, A being the Gram matrix of the style at as many positions."""
+    _, n, *size = features.shape
+    m = size[0] * size[1]
+    return ((gram(features) - of_style) ** 2).sum() / (4 * n**2 * m**2)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a picture is to be like.
+
+    Args:
+        features: of pictures.
+        content: the layer of the content, and its features.
+        styles: by layer the Gram matrix of the style, for as many positions as the picture has.
+        weights: by layer its w_l.
+    """
+
+    features: Features
+    content: tuple[str, Tensor]
+    styles: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+
+    def parts(self, picture: Picture) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_content, and E_l by layer."""
+        found = self.features(picture)
+        layer, own = self.content
+        return content_loss(found[layer], own), {
+            name: style_loss(found[name], a) for name, a in self.styles.items()
+        }
+
+    def total(self, picture: Picture, alpha: Any, beta: Any) -> Tensor:
+        """α · L_content + β · Σ_l w_l E_l."""
+        content, styles = self.parts(picture)
+        style = torch.stack([self.weights[name] * e for name, e in styles.items()]).sum()
+        return alpha * content + beta * style
+
+
+def targets(
+    content: Picture,
+    style: Picture,
+    features: Features,
+    *,
+    content_layer: str = "",
+    weights: Mapping[str, float] | None = None,
+) -> Targets:
+    """Targets from two pictures, which may differ in size: the style's Gram matrix is scaled to the content's positions.
+
+    Args:
+        content, style: the pictures.
+        features: what they are compared by.
+        content_layer: where content is compared; left out, 2_1 of random features, and 4_2 where there is one.
+        weights: w_l by layer; left out, falling by 0.6 from layer to layer, and equal for the first convolutions of the
+            five blocks of a VGG, as in the paper.
+    """
+    names = features.names
+    deep = "4_2" in names and "5_1" in names
+    layer = content_layer or ("4_2" if deep else "2_1")
+    usual = {f"{b}_1": 1.0 for b in range(1, 6)} if deep else {name: 0.6**i for i, name in enumerate(names)}
+    chosen = dict(weights or {name: w / sum(usual.values()) for name, w in usual.items()})
+    for name in (layer, *chosen):
+        if name not in names:
+            raise BadTask(f"there is no layer {name!r} in these features; they have {', '.join(names)}")
+    with torch.no_grad():
+        own, theirs = features(content), features(style)
+        grams = {
+            name: gram(theirs[name]) * (own[name][0, 0].numel() / theirs[name][0, 0].numel())
+            for name in chosen
+        }
+    return Targets(features, (layer, own[layer]), grams, chosen)
+
+
+# --- what is trained --------------------------------------------------------------------------------------
+
+
+def pyramid(picture: Picture) -> dict[str, Tensor]:
+    """A picture as a sum of enlarged ones, each half as large as the one before: what is trained in its place.
+
+    The minimum is the same, and the way to it another: coarse colors move in one step where single pixels would need
+    many, and pixels do not become noise on the way.
+    """
+    high, wide = picture.shape[2:]
+    levels = {"level0": picture.clone()}
+    for k in range(1, LEVELS):
+        levels[f"level{k}"] = torch.zeros(1, 3, max(2, high >> k), max(2, wide >> k), dtype=picture.dtype)
+    return levels
+
+
+def composed(levels: Mapping[str, Tensor]) -> Picture:
+    """The picture of a pyramid; a level counts twice as much as the one below it."""
+    finest = levels["level0"]
+    high, wide = finest.shape[-2:]
+    for k in range(1, LEVELS):
+        coarse = functional.interpolate(
+            levels[f"level{k}"], size=(high, wide), mode="bilinear", align_corners=False
+        )
+        finest = finest + 2.0**k * coarse
+    return finest
+
+
+def style_transfer(
+    content: Any, style: Any, *, size: int = 96, features: Features | None = None, alpha: float = 1e-5, beta: float = 100.0,
+    noise: float = 0.1,
+) -> Task:  # fmt: skip
+    """The task to make a picture with the content of one and the style of another, as on the lecture's slides.
+
+    A run's loss is α · L_content + β · Σ_l w_l E_l, whose numbers ``alpha`` and ``beta`` a run may set; its parameters are
+    the picture, as :func:`pyramid` has it, and its start is the content with noise by its seed.
+
+    Args:
+        content, style: paths, or arrays [height, width, 3].
+        size: pixels of the longer side.
+        features: what pictures are compared by; left out, :func:`random_features` of the two.
+        alpha, beta: how much content and style count.
+        noise: the standard deviation of the noise at the start.
+
+    >>> import numpy as np
+    >>> pictures = np.random.default_rng(0).random((2, 32, 48, 3))
+    >>> style_transfer(*pictures, size=32)
+    Task('style transfer', no data, by loss)
+
+    Source: Gatys, Ecker and Bethge, Image style transfer using convolutional neural networks, 2016.
+    """
+    like, styled = read(content, size), read(style, size)
+    known = features or random_features(torch.cat([like, as_large(styled, like)]), width=16)
+    wanted = targets(like, styled, known)
+
+    def init(seed: int) -> Variables:
+        random = torch.Generator().manual_seed(rng.seed_for(seed, "init") % 2**63)
+        start = (like + noise * torch.randn(like.shape, generator=random)).clamp(0, 1)
+        return Variables(pyramid(start), {})
+
+    def loss(params: Any, buffers: Any, batch: Any, h: Any) -> tuple[Tensor, Any]:
+        return wanted.total(composed(params), h["alpha"], h["beta"]).to(like.dtype), buffers
+
+    def score(params: Any, buffers: Any, batch: Any, h: Any) -> dict[str, Tensor]:
+        total = wanted.total(composed(params), h["alpha"], h["beta"]).to(like.dtype)
+        return {"loss": total, "score": total}
+
+    numbers = {"alpha": alpha, "beta": beta}
+    facts = {
+        "size": list(like.shape[2:]),
+        "layers": sorted(wanted.weights),
+        "content_layer": wanted.content[0],
+    }
+    return Task("style transfer", init, loss, score, {}, Metric("loss", "lower"), numbers, facts=facts)
+
+
+def as_large(picture: Picture, like: Picture) -> Picture:
+    """A picture stretched to the size of another."""
+    return functional.interpolate(picture, size=like.shape[2:], mode="bilinear", align_corners=False)
