@@ -339,6 +339,9 @@ def check_call(kind: str) -> None:
         for bad in outside(domain):
             with pytest.raises(BadValue, match=f"{kind}\\({name}="):
                 loss(**{name: bad})
+    for name in own.options:
+        with pytest.raises(BadValue, match=f"{kind}\\({name}="):
+            loss(**{name: object()})
 
 
 def check_needs(kind: str) -> None:

@@ -20,7 +20,7 @@ PACE = Domain("the share of a full change that the multipliers take", low=0.0, h
 
 
 def _keep_needs(kind: str, option: str, given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     for name in names:
         if name not in NEEDS:
             raise BadValue(

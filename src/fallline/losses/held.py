@@ -32,7 +32,7 @@ class Option:
 
     Args:
         keep: ``(kind, name, what somebody gave) → plain data``, and refuses what it cannot be.
-        find: the thing of that plain data.
+        look: the thing of that plain data, None where it is not held.
     """
 
     keep: Callable[[str, str, Any], Any]
@@ -42,13 +42,13 @@ class Option:
         """What the loss holds under a name."""
         if name not in loss.options:
             raise BadValue(f"the loss {loss.kind} lacks its {name}: give it, as in {loss.kind}({name}=…)")
-        try:
-            return self.look(loss.options[name])
-        except NotFound:
+        found = self.look(loss.options[name])
+        if found is None:
             raise NotFound(
                 f"the loss {loss.kind} has {name}={loss.options[name]!r}, which this program does not hold: make the "
                 f"loss again from it, as in {loss.kind}({name}=…), in the task's file, which is run when a study resumes"
-            ) from None
+            )
+        return found
 
 
 def _hold(name: str, thing: Any) -> str:
@@ -57,14 +57,7 @@ def _hold(name: str, thing: Any) -> str:
 
 
 def _look(name: str) -> Any:
-    if name not in _things:
-        raise NotFound(f"nothing is held under {name!r}")
-    return _things[name]
-
-
-def forget() -> None:
-    """Let go of all that is held; losses that hold something must be made again."""
-    _things.clear()
+    return _things.get(name)
 
 
 def _digest(words: str, tensors: Mapping[str, Tensor]) -> str:
@@ -175,7 +168,7 @@ def _values(function: Any) -> list[Any]:
 
 
 def _look_function(name: str) -> Any:
-    return registry.load(name) if ":" in name else _look(name)
+    return _imported(name) if ":" in name else _look(name)
 
 
 FUNCTION = Option(_keep_function, _look_function)
