@@ -1,5 +1,6 @@
 """Losses: values that say what a model should make small."""
 
+from . import curiosity
 from .base import check, define, examples, needs, per_example, start, value
 from .classification import cross_entropy
 from .constraints import augmented_lagrangian, quadratic_penalty
@@ -11,6 +12,7 @@ __all__ = [
     "augmented_lagrangian",
     "check",
     "cross_entropy",
+    "curiosity",
     "define",
     "distillation",
     "elastic",
