@@ -147,6 +147,31 @@ def test_lambdas_are_kept_and_told_apart():
     assert bound(2.0)(torch.tensor([3.0]), torch.zeros(1)) == 1.0
 
 
+def test_a_lambda_has_the_same_name_in_whatever_order_they_are_made(monkeypatch):
+    def named(order):
+        monkeypatch.setattr(held, "_things", {})
+        made = {
+            "mean": lambda: losses.quadratic_penalty(constraint=lambda g: g.prediction.mean()),
+            "sum": lambda: losses.quadratic_penalty(constraint=lambda g: g.prediction.sum()),
+            "within": lambda: losses.quadratic_penalty(constraint=lambda g, *, most=2.0: sum_to_one(g) - most),
+            "nested": lambda: losses.quadratic_penalty(constraint=lambda g: max(x for x in g.prediction if x in {1, 2})),
+        }  # fmt: skip
+        return {name: repr(made[name]()) for name in order}
+
+    order = ["mean", "sum", "within", "nested"]
+    assert named(order) == named(order[::-1])
+    assert len(set(named(order).values())) == len(order)
+
+
+def test_one_code_over_two_tensors_is_two_constraints():
+    made = [
+        losses.quadratic_penalty(constraint=lambda g, t=t: (g.prediction - t).mean(), mu=2.0)
+        for t in (torch.zeros(1), torch.ones(1))
+    ]
+    assert made[0] != made[1]
+    assert [float(loss(torch.tensor([3.0]), torch.zeros(1))) for loss in made] == [9.0, 4.0]
+
+
 class Mean:
     def __call__(self, given):
         return given.prediction.mean()

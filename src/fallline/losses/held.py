@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -139,9 +141,10 @@ def _keep_function(kind: str, option: str, given: Any) -> str:
     path = f"{getattr(given, '__module__', '')}:{label}"
     if path.count(":") == 1 and not path.startswith("__main__") and _imported(path) is given:
         return path
-    number = 1
-    while not _same(_things.get(name := f"{label} {number}", given), given):
-        number += 1
+    name = first = f"{label} {hashlib.sha256(_text(given).encode()).hexdigest()[:12]}"
+    others = itertools.count(2)
+    while not _same(_things.get(name, given), given):  # the same code over another tensor or object
+        name = f"{first} #{next(others)}"
     return _hold(name, given)
 
 
@@ -163,8 +166,23 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _values(function: Any) -> list[Any]:
+    """What a function's code works on beside its arguments."""
     cells: Iterable[Any] = function.__closure__ or ()
-    return [function.__globals__, *(function.__defaults__ or ()), *(cell.cell_contents for cell in cells)]
+    named = (function.__kwdefaults__ or {}).values()
+    cells = (cell.cell_contents for cell in cells)
+    return [function.__globals__, *(function.__defaults__ or ()), *named, *cells]
+
+
+def _text(value: Any) -> str:
+    """A function's code and the plain values in it, as text that is the same in every process."""
+    if hasattr(value, "__code__"):
+        return f"{_text(value.__code__)} {[_text(v) for v in _values(value)[1:]]}"
+    if isinstance(value, types.CodeType):
+        return f"{value.co_code.hex()} {value.co_names} {[_text(c) for c in value.co_consts]}"
+    if isinstance(value, (tuple, frozenset)):
+        inner = [_text(v) for v in value]
+        return f"{inner if isinstance(value, tuple) else sorted(inner)}"
+    return repr(value) if isinstance(value, _PLAIN) else type(value).__name__
 
 
 def _look_function(name: str) -> Any:
