@@ -169,7 +169,9 @@ def members() -> Iterator[Any]:
         yield pytest.param(make.__doc__, parameters(inspect.signature(make)), id=f"schedules.{kind}")
     for kind in (kind for kind in specs.kinds(Loss) if hasattr(losses, kind)):
         behavior = specs.behavior(Loss(kind))
-        yield pytest.param(behavior.function.__doc__, list(behavior.domains), id=f"losses.{kind}")
+        yield pytest.param(
+            behavior.function.__doc__, [*behavior.domains, *behavior.options], id=f"losses.{kind}"
+        )
     for name, make in {**functions_of(layers), **BUILT_IN, **FETCHED}.items():
         yield pytest.param(
             make.__doc__, parameters(inspect.signature(make)), id=f"{make.__module__.split('.')[1]}.{name}"

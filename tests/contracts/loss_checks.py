@@ -20,7 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fallline import losses, specs
 from fallline.errors import BadTask, BadValue, NotFound
-from fallline.losses import reference
+from fallline.losses import held, reference
 from fallline.losses.base import behavior
 from fallline.specs import Loss
 
@@ -32,10 +32,37 @@ members = [kind for kind in specs.kinds(Loss) if behavior(Loss(kind)).needs]
 
 
 def sample(kind: str, seed: int = 0) -> Loss:
-    """One loss of a kind, its numbers from the inside of their domains; a kind without needs is made of others."""
+    """One loss of a kind, its numbers from the inside of their domains; a kind without needs is made of others.
+
+    What it must hold does not hang on the seed: losses of one kind share a program.
+    """
     own, draw = behavior(Loss(kind)), Draw(seed)
     children = () if own.needs else (sample(members[0], seed),)
-    return Loss(kind, {name: draw(domain) for name, domain in own.domains.items()}, children=children)
+    kept = {name: o.keep(kind, name, HOLDS[o]()) for name, o in own.options.items() if o in HOLDS}
+    defaults = {**own.defaults, **kept}
+    return Loss(kind, {name: draw(domain) for name, domain in own.domains.items()}, defaults, children)
+
+
+def _weighted_mean(given: Any) -> Tensor:
+    """A constraint: a mean over examples, by their weights."""
+    each = given.prediction.flatten(1).mean(1) if given.prediction.ndim > 1 else given.prediction
+    weight = getattr(given, "weight", torch.ones_like(each))
+    return (each * weight).sum() / weight.sum() + 0.1
+
+
+def _old_model() -> torch.nn.Module:
+    model = torch.nn.Linear(4, CLASSES)
+    for p in model.parameters():
+        p.data = torch.randn(p.shape, generator=generator(0))
+    return model
+
+
+HOLDS: dict[Any, Callable[[], Any]] = {
+    held.WEIGHTS: lambda: {"w": torch.rand(3, generator=generator(0))},
+    held.MODEL: _old_model,
+    held.FUNCTION: lambda: _weighted_mean,
+}
+"""An example of all that a loss can hold, for the candidates below."""
 
 
 def candidates(
@@ -92,11 +119,21 @@ def arrays(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def gradient(loss: Loss, given: dict[str, Any]) -> Tensor:
-    """The gradient of the batch's loss in the prediction."""
-    leaf = given["prediction"].detach().clone().requires_grad_()
-    total, _ = losses.value(loss, {**given, "prediction": leaf})
-    (found,) = torch.autograd.grad(total, leaf, allow_unused=True, materialize_grads=True)
-    return found
+    """The gradient of the batch's loss in the prediction and in the parameters, one after another."""
+    leaves = [given["prediction"], *given["params"].values()]
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    total, _ = losses.value(loss, _with(given, *leaves))
+    found = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    return torch.cat([slope.flatten() for slope in found])
+
+
+def _with(given: dict[str, Any], prediction: Tensor, *params: Tensor) -> dict[str, Any]:
+    """A batch with another prediction and other parameters."""
+    return {
+        **given,
+        "prediction": prediction,
+        "params": dict(zip(given["params"], params, strict=True)),
+    }
 
 
 # --- values -----------------------------------------------------------------------------------------------
@@ -143,13 +180,13 @@ def check_gradient(kind: str) -> None:
     """Its gradient is the limit of its differences, in float64."""
     loss = sample(kind)
     for given in batches(loss, 2):
-        leaf = given["prediction"].clone().requires_grad_()
+        leaves = [t.clone().requires_grad_() for t in (given["prediction"], *given["params"].values())]
 
-        def total(prediction: Tensor, given: dict[str, Any] = given) -> Tensor:
-            return losses.value(loss, {**given, "prediction": prediction})[0]
+        def total(*leaves: Tensor, given: dict[str, Any] = given) -> Tensor:
+            return losses.value(loss, _with(given, *leaves))[0]
 
-        if total(leaf).requires_grad:
-            assert torch.autograd.gradcheck(total, (leaf,), raise_exception=False), (
+        if total(*leaves).requires_grad:
+            assert torch.autograd.gradcheck(total, tuple(leaves), raise_exception=False), (
                 f"{kind}: a wrong gradient"
             )
 
@@ -238,11 +275,11 @@ def _together(loss: Loss, given: list[dict[str, Any]], numbers: list[dict[str, f
     stacked = torch.utils._pytree.tree_map(lambda *ts: torch.stack(ts), *given)
 
     def one(given: Any, h: Any) -> tuple[Tensor, Tensor]:
-        def total(prediction: Tensor) -> Tensor:
-            return losses.value(loss, {**given, "prediction": prediction}, h)[0]
+        def total(leaves: Any) -> Tensor:
+            return losses.value(loss, _with(given, *leaves), h)[0]
 
-        slope, out = torch.func.grad_and_value(total)(given["prediction"])
-        return out, slope
+        slopes, out = torch.func.grad_and_value(total)([given["prediction"], *given["params"].values()])
+        return (out, *slopes)
 
     return vmap(one)(stacked, h)
 
@@ -260,7 +297,7 @@ def check_fleet(kind: str) -> None:
 def check_loop(kind: str) -> None:
     """By vmap it gives bit for bit what a loop over the runs gives."""
     for loss, given, numbers in _fleet(kind):
-        values, _ = _together(loss, given, numbers)
+        values, *_ = _together(loss, given, numbers)
         for i, (one, h) in enumerate(zip(given, numbers, strict=True)):
             alone, _ = losses.value(
                 loss, one, {k: torch.tensor(n, dtype=torch.float64) for k, n in h.items()}
@@ -309,6 +346,9 @@ def check_call(kind: str) -> None:
         for bad in outside(domain):
             with pytest.raises(BadValue, match=f"{kind}\\({name}="):
                 loss(**{name: bad})
+    for name in own.options:
+        with pytest.raises(BadValue, match=f"{kind}\\({name}="):
+            loss(**{name: object()})
 
 
 def check_needs(kind: str) -> None:
@@ -338,7 +378,7 @@ def check_words(kind: str) -> None:
     own = behavior(Loss(kind))
     if not own.needs:
         return
-    check_document(own.function, own.domains)
+    check_document(own.function, [*own.domains, *own.options])
     assert "[examples" in (own.function.__doc__ or ""), f"{kind}: no shapes in its docstring"
 
 

@@ -5,6 +5,7 @@ import torch
 
 from fallline import losses, registry, specs
 from fallline.errors import NotFound
+from fallline.losses import held
 from fallline.specs import Domain, Loss
 
 from .loss_checks import CHECKS, check_twin, check_twin_exists
@@ -249,6 +250,17 @@ def test_numbers_that_are_not_checked_are_found():
     known = Lenient(lambda given, h: summed(given.prediction), frozenset(BOTH), "example", same)
     object.__setattr__(known, "domains", {"power": Domain("a factor", low=0.0)})
     specs.register(Loss, "broken", known)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        CHECKS["call"]("broken")
+
+
+def test_an_option_that_refuses_nothing_is_found():
+    option = held.Option(lambda kind, name, given: 1)
+
+    @losses.define(needs=BOTH, check=same, options={"count": (option, 1)})
+    def broken(given, h):
+        return summed(given.prediction)
+
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         CHECKS["call"]("broken")
 

@@ -8,13 +8,14 @@ A loss is a value (:class:`fallline.specs.Loss`). It declares what it ``needs`` 
     params    one number for the parameters (a penalty)
 
 Losses add and scale, and every number in them, the scales too, may be an axis of a fleet. A loss may carry state
-from step to step (multipliers): ``start`` makes it, and ``value`` returns it renewed.
+from step to step (multipliers): ``start`` makes it, and ``value`` returns it renewed. What is no number (old weights,
+a user's function) is an option, and stands in the loss by a name (:mod:`fallline.losses.held`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ from .. import specs
 from ..errors import BadTask, BadValue, nearest
 from ..specs import Domain, Loss
 from ..types import Numbers
+from .held import Option
 
 Scope: TypeAlias = Literal["example", "batch", "params"]
 Given: TypeAlias = Mapping[str, Any]
@@ -45,7 +47,9 @@ class Behavior:
         scope: what the tensor is about.
         check: refuses what cannot be right, with a sentence, before a training starts.
         domains: what the numbers may be.
-        start: the state before the first step.
+        start: the state before the first step, from the loss's options.
+        options: what is no number; ``given`` has it by name.
+        defaults: of the options that may be left out.
         others: by the name of a number, the loss that has it beside this one's: asked for that number, it is that loss.
         logits: whether it has a softmax or a sigmoid inside, which a model must not end in.
     """
@@ -55,7 +59,9 @@ class Behavior:
     scope: Scope
     check: Callable[[Any], None] = lambda given: None
     domains: Mapping[str, Domain] = field(default_factory=dict)
-    start: Callable[[], States] | None = None
+    start: Callable[..., States] | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, Loss] = field(default_factory=dict)
     logits: bool = False
 
@@ -68,7 +74,9 @@ class Behavior:
             for name, number in options.items():
                 if name in self.domains:
                     self.domains[name].check(loss.kind, name, number)
-            return loss.replace(**options)
+            own = {name: self.options[name].keep(loss.kind, name, options.pop(name)) for name in self.options
+                   if name in options}  # fmt: skip
+            return replace(loss, options={**loss.options, **own}).replace(**options)
         if len(given) != 2 or not all(isinstance(t, Tensor) for t in given):
             raise BadValue(f"{loss.kind} takes (prediction, target) as tensors, or settings by keyword")
         for name in set(options) - set(NEEDS):
@@ -89,7 +97,8 @@ def define(
     needs: tuple[str, ...],
     scope: Scope = "example",
     check: Callable[[Any], None] | None = None,
-    start: Callable[[], States] | None = None,
+    start: Callable[..., States] | None = None,
+    options: Mapping[str, Any] | None = None,
     others: Mapping[str, Loss] | None = None,
     logits: bool = False,
     **numbers: Any,
@@ -100,7 +109,8 @@ def define(
         needs: the names that ``given`` must have.
         scope: what the tensor is about: one number for each example, one for the batch, or one for the parameters.
         check: refuses what cannot be right, with a sentence, before a training starts.
-        start: the state before the first step; the function then returns ``(tensor, state)``.
+        start: the state before the first step, from the loss's options; the function then returns ``(tensor, state)``.
+        options: (option, default) by name; a default of None must be given.
         others: by the name of a number that this loss lacks, the loss that has it.
         logits: whether it has a softmax or a sigmoid inside, which a model must not end in.
         **numbers: (domain, default) by name.
@@ -112,18 +122,14 @@ def define(
     def decorate(function: Callable[..., Any]) -> Loss:
         kind = function.__name__
         domains = {name: domain for name, (domain, _) in numbers.items()}
+        own = {name: option for name, (option, _) in (options or {}).items()}
+        defaults = {name: value for name, (_, value) in (options or {}).items() if value is not None}
+        refuse = check or (lambda given: None)
         known = Behavior(
-            function,
-            frozenset(needs),
-            scope,
-            check or (lambda given: None),
-            domains,
-            start,
-            others or {},
-            logits,
+            function, frozenset(needs), scope, refuse, domains, start, own, defaults, others or {}, logits
         )
         specs.register(Loss, kind, known)
-        return Loss(kind, {name: default for name, (_, default) in numbers.items()})
+        return Loss(kind, {name: default for name, (_, default) in numbers.items()}, defaults)
 
     return decorate
 
@@ -135,7 +141,7 @@ def needs(loss: Loss) -> frozenset[str]:
     """All that a loss and its terms need."""
     if loss.children:
         return frozenset().union(*(needs(term) for term in loss.children))
-    return behavior(loss).needs
+    return behavior(loss).needs | set(loss.options.get("needs", ()))
 
 
 def takes_logits(loss: Loss) -> bool:
@@ -158,11 +164,17 @@ def check(loss: Loss, given: Given) -> None:
         return
     _check_has(loss, given)
     _check_weight(given)
-    behavior(loss).check(SimpleNamespace(**given))
+    behavior(loss).check(_named(loss, given))
+
+
+def _named(loss: Loss, given: Given) -> SimpleNamespace:
+    """What a loss is given, and what it holds, by name."""
+    own = behavior(loss).options
+    return SimpleNamespace(**given, **{name: own[name].find(loss, name) for name in own})
 
 
 def _check_has(loss: Loss, given: Given) -> None:
-    missing = behavior(loss).needs - set(given)
+    missing = needs(loss) - set(given)
     if missing:
         raise BadTask(
             f"the loss {loss.kind} needs {', '.join(sorted(missing))}, but the batch has {sorted(given)}"
@@ -192,7 +204,7 @@ def _check_weight(given: Given) -> None:
 def start(loss: Loss) -> States:
     """The state of a loss before the first step; empty for most."""
     own = behavior(loss).start
-    state = own() if own is not None else {}
+    state = own(**loss.options) if own is not None else {}
     for i, term in enumerate(loss.children):
         state.update({f"{i}.{name}": t for name, t in start(term).items()})
     return state
@@ -227,7 +239,7 @@ def value(
 def _computed(loss: Loss, given: Given, h: Numbers, state: States) -> tuple[Tensor, States]:
     """What a kind's own function gives, and its state after it."""
     _check_has(loss, given)
-    found, named = behavior(loss), (SimpleNamespace(**given), SimpleNamespace(**h))
+    found, named = behavior(loss), (_named(loss, given), SimpleNamespace(**h))
     if found.start is None:
         return found.function(*named), {}
     tensor, after = found.function(*named, state)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import NotFound
 from ..specs import Loss
+from . import base, reference_constraints
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -27,8 +28,9 @@ def twin(kind: str) -> Callable[..., Array]:
     >>> twin("mse").__name__
     'mse'
     """
-    found: Any = globals().get(kind)
-    if getattr(found, "__module__", "") != __name__ or kind in ("twin", "follow"):
+    found: Any = globals().get(kind, getattr(reference_constraints, kind, None))
+    own = (__name__, reference_constraints.__name__)
+    if getattr(found, "__module__", "") not in own or kind in ("twin", "follow", "held"):
         raise NotFound(f"{kind} has no literal twin: write a function of its name in losses/reference.py")
     known: Callable[..., Array] = found
     return known
@@ -40,7 +42,9 @@ def follow(loss: Loss, given: Mapping[str, Array], needs: Callable[[Loss], froze
         return np.sum([follow(term, given, needs) for term in loss.children], axis=0)
     if loss.kind == "scaled":
         return np.multiply(loss.numbers["weight"], follow(loss.children[0], given, needs))
-    return twin(loss.kind)(**{name: given[name] for name in needs(loss)}, **loss.numbers)
+    options = base.behavior(loss).options
+    own = {name: reference_constraints.held(option.find(loss, name)) for name, option in options.items()}
+    return twin(loss.kind)(**{name: given[name] for name in needs(loss)}, **own, **loss.numbers)
 
 
 def mse(prediction: Array, target: Array) -> Array:

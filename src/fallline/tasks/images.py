@@ -10,13 +10,10 @@ and of the style; N_l channels and M_l positions in layer l; G the Gram matrix, 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,95 +21,10 @@ from torch.nn import functional
 from .. import rng
 from ..errors import BadTask
 from .base import Metric, Task, Variables
+from .pictures import Picture, read
 
-LEAST = 16
-"""Pixels that a picture must have on each side."""
 LEVELS = 5
-Picture = Tensor
-"""[1, 3, height, width], from 0 to 1."""
-
-
-# --- pictures ---------------------------------------------------------------------------------------------
-
-
-def read(given: Any, size: int) -> Picture:
-    """A picture, scaled so that its longer side has ``size`` pixels.
-
-    Gray pictures get three equal channels, and transparent parts become white.
-
-    Args:
-        given: a path, or an array [height, width] or [height, width, channels] of bytes or of numbers from 0 to 1.
-        size: pixels of the longer side.
-
-    Raises:
-        BadTask: where it cannot be read, or is too narrow.
-    """
-    from PIL import Image
-
-    if isinstance(size, bool) or not isinstance(size, int) or size < LEAST:
-        raise BadTask(
-            f"size is the number of pixels of the longer side, a whole number of at least {LEAST}; got {size!r}"
-        )
-    what, image = _opened(given)
-    wide, high = image.size
-    scale = size / max(wide, high)
-    fitted = (round(wide * scale), round(high * scale))
-    if min(wide, high, *fitted) < LEAST:
-        raise BadTask(
-            f"{what} is {wide} × {high} pixels, which at a size of {size} leaves {fitted[0]} × {fitted[1]}: a picture needs "
-            f"{LEAST} on each side to have a texture"
-        )
-    pixels = np.asarray(image.resize(fitted, Image.Resampling.LANCZOS), dtype=np.float32) / 255
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-
-
-def _opened(given: Any) -> tuple[str, Any]:
-    """What it is called, and the picture in RGB, on white where it is transparent."""
-    from PIL import Image
-
-    if isinstance(given, (str, Path)):
-        try:
-            with Image.open(given) as file:
-                image = file.convert("RGBA")
-        except FileNotFoundError:
-            raise BadTask(f"there is no picture {given}") from None
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise BadTask(f"{given} cannot be read as a picture: {error}") from error
-        name = str(given)
-    else:
-        image, name = _from_array(given), "the array"
-    white = Image.new("RGBA", image.size, "white")
-    return name, Image.alpha_composite(white, image).convert("RGB")
-
-
-def _from_array(given: Any) -> Any:
-    from PIL import Image
-
-    array = np.asarray(given)
-    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
-    if not fits or array.size == 0:
-        raise BadTask(
-            f"a picture is a path or an array [height, width] or [height, width, 1, 3 or 4], got {list(array.shape)}"
-        )
-    if array.dtype != np.uint8:
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise BadTask(
-                "a picture that is an array holds bytes, or numbers from 0 to 1; this one holds others"
-            )
-        array = np.round(array * 255).astype(np.uint8)
-    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array).convert(
-        "RGBA"
-    )
-
-
-def png(picture: Picture) -> bytes:
-    """A picture as a PNG file."""
-    from PIL import Image
-
-    pixels = (picture[0].detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-    file = io.BytesIO()
-    Image.fromarray(pixels.contiguous().numpy()).save(file, "PNG")
-    return file.getvalue()
+"""Of the pyramid in whose place a picture is trained."""
 
 
 # --- features ---------------------------------------------------------------------------------------------
@@ -134,8 +46,7 @@ class Features(nn.Module):
         self.blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
         self.register_buffer("shift", shift.reshape(-1, 1, 1))
         self.register_buffer("scale", scale.reshape(-1, 1, 1))
-        for p in self.parameters():
-            p.requires_grad_(False)
+        self.requires_grad_(requires_grad=False)
 
     @property
     def names(self) -> list[str]:
@@ -146,9 +57,10 @@ class Features(nn.Module):
         """By layer, [pictures, channels, height, width], after the activation."""
         x, found = (picture - self.shift) * self.scale, {}
         for b, block in enumerate(self.blocks, 1):
+            assert isinstance(block, nn.ModuleList)
             x = functional.avg_pool2d(x, 2) if b > 1 else x
-            for c, layer in enumerate(block, 1):  # type: ignore[arg-type]
-                x = found[f"{b}_{c}"] = layer(x).relu()
+            for c, convolution in enumerate(block, 1):
+                x = found[f"{b}_{c}"] = convolution(x).relu()
         return found
 
 
@@ -182,9 +94,9 @@ def random_features(pictures: Picture, *, width: int = 32, seed: int = 0) -> Fea
     made = Features(blocks, torch.full((3,), 0.5), torch.full((3,), 4.0))
     with torch.no_grad():
         x = (pictures - made.shift) * made.scale
-        for b, block in enumerate(blocks):
+        for b, convolutions in enumerate(blocks):
             x = functional.avg_pool2d(x, 2) if b else x
-            for layer in block:
+            for layer in convolutions:
                 assert layer.bias is not None
                 layer.bias.zero_()
                 before = layer(x)

@@ -16,8 +16,9 @@ from torch.nn import functional
 from ..errors import BadStore, BadValue
 from ..fleet.stopping import listening
 from ..optim import LBFGS, Optimizer
-from ..tasks import images
-from ..tasks.images import Features, Picture, Targets
+from ..tasks import images, pictures
+from ..tasks.images import Features, Targets
+from ..tasks.pictures import Picture
 from ..tasks.sources.vgg import published
 from .progress import Meter, meter
 from .stopping import Terminated
@@ -85,9 +86,9 @@ def stylize(
         progress: whether to show a progress bar; left out, where someone is watching.
 
     >>> import tempfile, numpy as np
-    >>> pictures = np.random.default_rng(0).random((2, 64, 64, 3))
+    >>> two = np.random.default_rng(0).random((2, 64, 64, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     made = stylize(*pictures, f"{folder}/made.png", size=64, steps=3)
+    ...     made = stylize(*two, f"{folder}/made.png", size=64, steps=3)
     >>> sorted(made.document["style"]) == ["1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "4_1", "4_2"]
     True
 
@@ -100,8 +101,8 @@ def stylize(
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise BadValue(f"{name} is a weight of a loss, a finite number of at least 0; got {value!r}")
     made_by = None if rule == "lbfgs" else rule_of(rule)[0]
-    sizes = [max(images.LEAST * 2, size >> k) for k in (2, 1, 0)]
-    pairs = [(images.read(content, one), images.read(style, one)) for one in sizes]
+    sizes = [max(pictures.LEAST * 2, size >> k) for k in (2, 1, 0)]
+    pairs = [(pictures.read(content, one), pictures.read(style, one)) for one in sizes]
     features = _features(pairs[0], weights, seed)
     counts = STEPS if steps is None else (steps * 3 // 2, steps * 5 // 4, steps)
     with meter(f"a picture of {size} pixels", shown=progress) as bar, listening(to_term=True) as asked:
@@ -196,7 +197,7 @@ def _writable(path: Path) -> Path:
 def _write(path: Path, picture: Picture) -> None:
     beside = path.with_name(f"{path.name}.new")
     try:
-        beside.write_bytes(images.png(picture))
+        beside.write_bytes(pictures.png(picture))
         beside.replace(path)
     except OSError as error:
         with suppress(OSError):
