@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import BadValue
+from ..errors import BadValue, NotFound, nearest
 
 
 def study(
@@ -20,7 +20,9 @@ def study(
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     level: Annotated[float, typer.Option(help="Confidence level, at which a claim's intervals hold together.")] = 0.95,
     given: Annotated[list[str] | None, typer.Option("--set", help="An option of the study itself, as in --set data=adult; again for another.", metavar="NAME=VALUE")] = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for store and report.", show_default="a new one under fallline-out")] = None,
+    content: Annotated[Path | None, typer.Option(help="style-transfer: the picture whose content is kept.")] = None,
+    style: Annotated[Path | None, typer.Option(help="style-transfer: the picture whose style is taken.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for store and report, or for style-transfer a picture.png.", show_default="a new one under fallline-out")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 trains in this one.", show_default="one per core")] = None,
     executor: Annotated[str, typer.Option(help="auto, traced, compiled or alone; graphed on a GPU.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -35,12 +37,33 @@ def study(
         _list(verb.listed(), as_json=as_json)
         return
     options = dict(map(_option, given or []))
+    options |= {key: str(path) for key, path in (("content", content), ("style", style)) if path is not None}
+    if name == "style-transfer" and out is not None and out.suffix:
+        _picture(options, out, as_json=as_json)
+        return
     with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
         found = verb.study(
             name, quick=quick, replicates=replicates, seed=seed, level=level, out=out, workers=workers, executor=executor,
             device=device, every=every, **options,
         )  # fmt: skip
     show(found, as_json=as_json)
+
+
+def _picture(options: dict[str, Any], out: Path, *, as_json: bool) -> None:
+    """One picture from two, in place of the study."""
+    from ..verbs.stylize import stylize
+    from .compare import stopped_cleanly
+
+    known = ("content", "style", "size", "alpha", "beta", "rule", "weights", "steps", "seed")
+    for name in options:
+        if name not in known:
+            raise NotFound(f"a picture has no option {name!r}; {nearest(name, known)}")
+    lacking = [f"--{name}" for name in ("content", "style") if name not in options]
+    if lacking:
+        raise BadValue(f"a picture is made from two: give {' and '.join(lacking)} too")
+    with stopped_cleanly(), redirect_stdout(sys.stderr if as_json else sys.stdout):
+        found = stylize(out=out, **options)
+    print(json.dumps(found.document, allow_nan=False) if as_json else found)
 
 
 def show(found: Any, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from .draw_svg import draw
 from .html import Child, Markup, breakable, element, join
 from .inline import swatch
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser that keeps to this loads nothing
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # a browser that keeps to this loads nothing
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,24 @@ def _claim(claim: Mapping[str, Any], numbers: Iterator[int]) -> Markup:
         table(f"The criteria of {claim['id']}, written down before the run.", CRITERIA, map(_criterion, claim["criteria"])),
         element("ul", notes, class_="notes") if notes else None,
         [figure(Figure.rebuild(data), next(numbers)) for data in claim["figures"]],
+        _sheet(claim.get("pictures", [])),
         [_table(data) for data in claim["tables"]],
     ])  # fmt: skip
+
+
+def _sheet(pictures: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Pictures side by side, each with its caption."""
+    if not pictures:
+        return None
+    shown = [
+        element(
+            "figure",
+            element("img", src=f"data:image/png;base64,{one['png']}", alt=one["caption"]),
+            element("figcaption", one["caption"]),
+        )
+        for one in pictures
+    ]
+    return element("div", shown, class_="sheet")
 
 
 def _criterion(part: Mapping[str, Any]) -> list[Child]:

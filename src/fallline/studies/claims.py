@@ -7,12 +7,16 @@ it reaches across an end. A claim holds where all its criteria do, and fails whe
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from ..errors import BadValue
 from ..figure import Figure
+from ..tasks.pictures import png
 from .stats import Interval, Values, interval
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
@@ -105,6 +109,23 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture that a study made.
+
+    Args:
+        caption: what it is.
+        pixels: [1, 3, height, width], from 0 to 1.
+    """
+
+    caption: str
+    pixels: Tensor
+
+    def plain(self) -> dict[str, Any]:
+        """For the result document: a PNG file as base64 text."""
+        return {"caption": self.caption, "png": base64.b64encode(png(self.pixels)).decode("ascii")}
+
+
+@dataclass(frozen=True)
 class Answer:
     """What was measured of a claim.
 
@@ -114,13 +135,15 @@ class Answer:
             that was computed and not sampled.
         figures, tables: what shows it.
         notes: what must be known to read it: where the slide leaves something out, where the verdict would be another.
+        pictures: that were made.
     """
 
     claim: Claim
     values: Mapping[str, Values | float]
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
 
     def __post_init__(self) -> None:
         if set(self.values) != set(self.claim.criteria):
@@ -147,6 +170,7 @@ class Answer:
             **_plain(found[next(iter(found))]),
             "level": level, "criteria": parts, "figures": [figure.plain() for figure in self.figures],
             "tables": [table.plain() for table in self.tables], "notes": list(self.notes),
+            "pictures": [picture.plain() for picture in self.pictures],
         }  # fmt: skip
 
 

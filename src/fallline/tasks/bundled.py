@@ -1,4 +1,4 @@
-"""The data sets that come with scikit-learn, read from its files: importing scikit-learn takes longer than they do."""
+"""The data sets and pictures that come with scikit-learn, read from its files: importing scikit-learn takes longer than they do."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ def rows(name: str, *, skip: int = 0, separator: str | None = ",") -> Array:
         skip: lines at its head that hold something else.
         separator: between numbers; None for blanks.
     """
+    return np.loadtxt(_folder() / "data" / name, delimiter=separator, skiprows=skip, ndmin=2)
+
+
+def picture(name: str) -> Path:
+    """The file of one of scikit-learn's pictures: china.jpg or flower.jpg."""
+    return _folder() / "images" / name
+
+
+def _folder() -> Path:
     found = importlib.util.find_spec("sklearn")
     assert found is not None
     assert found.submodule_search_locations
-    path = Path(found.submodule_search_locations[0]) / "datasets" / "data" / name
-    return np.loadtxt(path, delimiter=separator, skiprows=skip, ndmin=2)
+    return Path(found.submodule_search_locations[0]) / "datasets"

@@ -184,14 +184,14 @@ def targets(
     Args:
         content, style: the pictures.
         features: what they are compared by.
-        content_layer: where content is compared; left out, 2_1 of random features, and 4_2 where there is one.
-        weights: w_l by layer; left out, falling by 0.6 from layer to layer, and equal for the first convolutions of the
+        content_layer: where content is compared; left out, 2_2 of random features, and 4_2 where there is one.
+        weights: w_l by layer; left out, falling by 0.8 from layer to layer, and equal for the first convolutions of the
             five blocks of a VGG, as in the paper.
     """
     names = features.names
     deep = "4_2" in names and "5_1" in names
-    layer = content_layer or ("4_2" if deep else "2_1")
-    usual = {f"{b}_1": 1.0 for b in range(1, 6)} if deep else {name: 0.6**i for i, name in enumerate(names)}
+    layer = content_layer or ("4_2" if deep else "2_2")
+    usual = {f"{b}_1": 1.0 for b in range(1, 6)} if deep else {name: 0.8**i for i, name in enumerate(names)}
     chosen = dict(weights or {name: w / sum(usual.values()) for name, w in usual.items()})
     for name in (layer, *chosen):
         if name not in names:
@@ -234,7 +234,7 @@ def composed(levels: Mapping[str, Tensor]) -> Picture:
 
 
 def style_transfer(
-    content: Any, style: Any, *, size: int = 96, features: Features | None = None, alpha: float = 1e-5, beta: float = 100.0,
+    content: Any, style: Any, *, size: int = 96, features: Features | None = None, alpha: float = 1e-5, beta: float = 300.0,
     noise: float = 0.1,
 ) -> Task:  # fmt: skip
     """The task to make a picture with the content of one and the style of another, as on the lecture's slides.

@@ -51,7 +51,8 @@ class Studied:
         with Store.open(store) as opened:
             result = opened.result or {}
         claims = [
-            {k: v for k, v in claim.items() if k not in ("figures", "tables")} for claim in result["claims"]
+            {k: v for k, v in claim.items() if k not in ("figures", "tables", "pictures")}
+            for claim in result["claims"]
         ]
         tables = [table for claim in result["claims"] for table in claim["tables"]]
         return Studied({**result, "claims": claims, "tables": tables})

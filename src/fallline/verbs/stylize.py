@@ -24,7 +24,7 @@ from .progress import Meter, meter
 from .stopping import Terminated
 from .train import rule_of
 
-STEPS = (150, 120, 100)
+STEPS = (150, 120, 120)
 """Evaluations at a quarter of the size, at half of it, and at all of it."""
 SECONDS = 5.0
 """Between two pictures of the progress."""
@@ -61,7 +61,7 @@ def stylize(
     *,
     size: int = 256,
     alpha: float = 1e-5,
-    beta: float = 100.0,
+    beta: float = 300.0,
     rule: Any = "lbfgs",
     weights: str | Path | None = None,
     steps: int | None = None,
@@ -126,8 +126,9 @@ def stylize(
         raise KeyboardInterrupt(told) if asked.by == "SIGINT" else Terminated(told)
     with torch.no_grad():
         content_loss, styles = wanted.parts(picture)
+        total = float(wanted.total(picture, alpha, beta))
     return Stylized({
-        "picture": str(path), "size": list(picture.shape[2:]), "alpha": alpha, "beta": beta,
+        "picture": str(path), "size": list(picture.shape[2:]), "alpha": alpha, "beta": beta, "loss": total,
         "content": float(content_loss), "style": {name: float(e) for name, e in styles.items()},
         "weights": "random" if weights is None else str(weights), "seconds": time.perf_counter() - began,
     })  # fmt: skip
