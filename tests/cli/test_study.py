@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from command_line import CommandLine
 from fallline.studies import lecture
 
@@ -39,8 +42,25 @@ def test_the_list_has_every_study(fallline: CommandLine):
     assert all(row["claim"] in text for row in rows)
 
 
+def test_a_picture_from_two(fallline: CommandLine, tmp_path: Path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / f"{name}.jpg")
+    two = ("--content", "a.jpg", "--style", "b.jpg", "--set", "size=48", "--set", "steps=2")
+    ended = fallline("study", "style-transfer", *two, "--out", "made.png", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.json()["picture"] == "made.png"
+    with Image.open(tmp_path / "made.png") as made:
+        assert made.size == (48, 32)
+
+
 def test_bad_input_is_one_sentence(fallline: CommandLine, tmp_path: Path):
+    picture = ["style-transfer", "--out", "a.png"]
     for given, told in (
+        (picture, "a picture is made from two: give --content and --style too"),
+        ([*picture, "--content", "a.jpg"], "a picture is made from two: give --style too"),
+        ([*picture, "--set", "sice=9"], "a picture has no option 'sice'; did you mean 'size'?"),
+        ([*picture, "--content", "a.jpg", "--style", "b.jpg"], "there is no picture a.jpg"),
         (["loses"], "there is no study 'loses'; did you mean 'losses'?"),
         (["losses", "--set", "data"], "--set takes NAME=VALUE, as in --set data=adult; got 'data'"),
         (["losses", "--set", "data=adult"], "the study losses has no option 'data'; it has none"),

@@ -14,7 +14,7 @@ from fallline.studies import lecture
 from fallline.studies.lab import Bench, Lab
 from fallline.studies.lecture import confidence, costs, depth, losses
 
-LONG = {"activations", "depth"}
+LONG = {"activations", "depth", "style-transfer"}
 """Studies whose quick form takes more than a few seconds."""
 
 

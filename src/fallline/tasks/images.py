@@ -252,7 +252,7 @@ def style_transfer(
     >>> import numpy as np
     >>> pictures = np.random.default_rng(0).random((2, 32, 48, 3))
     >>> style_transfer(*pictures, size=32)
-    Task('style transfer', no data, by loss)
+    Task('style transfer', 0 + 0 + 0 examples, by loss)
 
     Source: Gatys, Ecker and Bethge, Image style transfer using convolutional neural networks, 2016.
     """
