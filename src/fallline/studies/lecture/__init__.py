@@ -7,7 +7,7 @@ import importlib
 from ...errors import NotFound, nearest
 from ..inquiry import Inquiry
 
-NAMES = ("activations", "confidence", "costs", "depth", "losses", "style-transfer")
+NAMES = ("activations", "confidence", "costs", "depth", "losses", "soft-constraint", "style-transfer")
 
 
 def study(name: str) -> Inquiry:

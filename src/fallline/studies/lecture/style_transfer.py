@@ -31,7 +31,9 @@ S1 = Claim(
     },
 )  # fmt: skip
 
-BETAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+BETAS = (0.1, 1.0, 10.0, 100.0, 1_000.0)
+MIDDLE = 100.0
+"""The β at which rules are compared."""
 
 
 @inquiry("style-transfer", [S1], minutes=6, quick=1.5)
@@ -50,16 +52,21 @@ def study(lab: Lab, content: str = "", style: str = "", size: int = 96) -> Itera
     curves, rates = _compared(lab, task, steps, seeds)
     ends = {name: own[:, -1] for name, own in curves.items()}
     table = Table(
-        f"Loss after {steps} steps at β = {BETAS[2]:g}, means over {len(seeds)} starts", ("rule", "learning rate", "loss"),
+        f"Loss after {steps} steps at β = {MIDDLE:g}, means over {len(seeds)} starts", ("rule", "learning rate", "loss"),
         tuple((name, rates[name], float(np.mean(own))) for name, own in ends.items()),
     )  # fmt: skip
     front = _front(found)
+    logs = {name: np.log10(own) for name, own in curves.items()}
     race = lines(
-        np.arange(1, next(iter(curves.values())).shape[1] + 1), curves, Scale("evaluation"), Scale("loss", log=True), title="rules at one β"
-    )  # fmt: skip
+        _evaluated(curves),
+        logs,
+        Scale("evaluation"),
+        Scale("log₁₀ of the loss"),
+        title=f"rules at β = {MIDDLE:g}",
+    )
     best = min(ends, key=lambda name: float(np.mean(ends[name])))
     drawn = Figure(
-        "style-transfer", f"Style is bought with content; {best} gets lowest in {steps} steps", (front, race),
+        "style-transfer", f"{_bought(ranks)}; {best} gets lowest in {steps} steps", (front, race),
         f"Left: a dot for each picture, {len(seeds)} starts for each β. Right: means over starts with 95 % intervals.",
         legend(curves),
     )  # fmt: skip
@@ -73,6 +80,15 @@ def study(lab: Lab, content: str = "", style: str = "", size: int = 96) -> Itera
     ]
     values: dict[str, Any] = {"style": ranks["style"], "content": ranks["content"], "equations": _far()}
     yield Answer(S1, values, [drawn], [table], notes, sheet)
+
+
+def _bought(ranks: dict[str, Floats]) -> str:
+    bought = ranks["style"].mean() < -0.8 and ranks["content"].mean() > 0.8
+    return "Style is bought with content" if bought else "Content and style do not trade off in order of β"
+
+
+def _evaluated(curves: dict[str, Floats]) -> Floats:
+    return np.arange(1, next(iter(curves.values())).shape[1] + 1, dtype=np.float64)
 
 
 def _levels(record: Record) -> dict[str, torch.Tensor]:
@@ -98,7 +114,7 @@ def _compared(
     }
     asked = [(name, rate) for name, (_, rates) in ladders.items() for rate in rates]
     runs = [
-        Run(ladders[name][0](lr=rate), seed=seed, loss={"beta": BETAS[2]})
+        Run(ladders[name][0](lr=rate), seed=seed, loss={"beta": MIDDLE})
         for name, rate in asked
         for seed in seeds
     ]
