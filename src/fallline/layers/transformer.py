@@ -86,6 +86,11 @@ class Block(nn.Module):
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """The last layers of what is added."""
+        return self.attention.output, self.mlp[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.before_attention(x)))
         return x + self.dropout(self.mlp(self.before_mlp(x)))
