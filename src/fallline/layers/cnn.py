@@ -7,10 +7,12 @@ from itertools import pairwise
 from torch import nn
 
 from ..errors import BadValue
+from .declared import layer
 from .init import started
 from .parts import ACTIVATIONS, activated, is_whole, known, normalized
 
 
+@layer(lambda of: of(1, 3, outputs=2, size=4, norm="layer"), (1, 4, 4))
 def cnn(
     *channels: int,
     outputs: int,

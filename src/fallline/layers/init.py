@@ -149,7 +149,8 @@ def zero_residual(model: nn.Module) -> nn.Module:
 
     >>> from fallline.layers import Residual
     >>> x = torch.randn(2, 5)
-    >>> torch.equal(zero_residual(Residual(nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))))(x), x)
+    >>> branch = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    >>> torch.equal(zero_residual(Residual(branch))(x), x)
     True
 
     Source: Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, 2017, section 5.1; Zhang, Dauphin

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from .declared import ADDITIVE, layer
 from .init import started
 from .parts import whole
 
 
+@layer(lambda of: of(6, 3), (2, 3), ADDITIVE)
 def linear(inputs: int, outputs: int, *, init: str = "default") -> nn.Sequential:
     """A linear model: x ↦ W x + b. Inputs of more axes are flattened first.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import BadTask, BadValue
+from .declared import causal, layer
 from .init import started
 from .parts import whole
 from .recurrent import LSTM
 
 
+@layer(lambda of: of(3, 4, outputs=2, each=True), (5, 3), causal(1, -1))
+@layer(lambda of: of(3, 4, outputs=2, depth=2), (5, 3))
 def lstm(
     inputs: int, width: int = 32, *, outputs: int, depth: int = 1, each: bool = False, dropout: float = 0.0,
     init: str = "default",

@@ -7,11 +7,14 @@ from itertools import pairwise
 from torch import nn
 
 from ..errors import BadValue
+from .declared import layer
 from .init import started
 from .parts import ACTIVATIONS as ACTIVATIONS
 from .parts import activated, is_whole, known, normalized
 
 
+@layer(lambda of: of(6, 5, 3), (2, 3))
+@layer(lambda of: of(6, 5, 3, norm="batch", activation="gelu", init="own"), (6,))
 def mlp(*widths: int, activation: str = "relu", norm: str = "none", init: str = "default") -> nn.Sequential:
     """A multi-layer perceptron: x ↦ W_L σ(… σ(W₁x + b₁) …) + b_L. Inputs of more axes are flattened first.
 

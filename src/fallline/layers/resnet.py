@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import BadValue
+from .declared import layer
 from .init import started
 from .parts import activated, known, normalized, whole
 
@@ -12,6 +13,8 @@ LARGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks in each stage of the forms for large pictures."""
 
 
+@layer(lambda of: of(8, outputs=2, channels=1, width=2), (1, 8, 8))
+@layer(lambda of: of(8, outputs=2, channels=1, width=2, norm="none"), (1, 8, 8))
 def resnet(
     depth: int = 20, *, outputs: int = 10, channels: int = 3, width: int = 0, activation: str = "relu",
     norm: str = "batch", init: str = "own",

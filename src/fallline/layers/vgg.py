@@ -7,6 +7,7 @@ import math
 from torch import Tensor, nn
 
 from ..errors import BadValue
+from .declared import layer
 from .init import started
 from .parts import activated, known, normalized, whole
 
@@ -16,6 +17,9 @@ HIDDEN, PLACES = 4096, 7
 POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
+@layer(
+    lambda of: of(outputs=2, channels=1, width=1 / 128, features_only=True, activation="tanh"), (1, 32, 32)
+)
 def vgg19(
     *, outputs: int = 1000, channels: int = 3, width: float = 1.0, pool: str = "max", norm: str = "none",
     activation: str = "relu", init: str = "own", features_only: bool = False,
