@@ -36,6 +36,47 @@ MODELS: dict[str, tuple[Model, Any]] = {
         pictures(1, 4),
     ),
     "large resnet": (lambda: layers.resnet(18, width=2, outputs=3, channels=1), pictures(1, 33)),
+    "reflections": (
+        lambda: nn.Sequential(
+            layers.GroupConv2d(1, 2, group="left_right", lift=True),
+            nn.ReLU(),
+            layers.GroupConv2d(2, 2, group="left_right"),
+            layers.GroupPool2d("left_right"),
+            layers.GlobalPool2d("max"),
+            nn.Linear(2, 3),
+        ),
+        pictures(1, 4),
+    ),
+    "averaged": (lambda: layers.Invariant(layers.mlp(16, 5, 3), "p4"), pictures(1, 4)),
+    "local": (
+        lambda: nn.Sequential(
+            layers.LocallyConnected2d(1, 2, 3, height=4, width=4), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)
+        ),
+        pictures(1, 4),
+    ),
+    "set": (lambda: nn.Sequential(nn.Unflatten(1, (3, 2)), layers.deep_sets(2, 4, outputs=3)), table()),
+    "bounded": (
+        lambda: nn.Sequential(
+            layers.LipschitzLinear(6, 5, 2.0), nn.ReLU(), layers.LipschitzLinear(5, 3, 2.0)
+        ),
+        table(),
+    ),
+    "mass": (
+        lambda: nn.Sequential(layers.MassConservingLinear(6, 5), layers.MassConserving(nn.Linear(5, 3))),
+        table(),
+    ),
+    "causal": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (2, 3)), layers.CausalConv1d(2, 4, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)
+        ),
+        table(),
+    ),
+    "attention": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (3, 2)), layers.Residual(layers.Attention(2)), layers.SetPool(), nn.Linear(2, 3)
+        ),
+        table(),
+    ),
     "vgg19": (lambda: layers.vgg19(width=1 / 256, outputs=3, channels=1), pictures(1, 32)),
 }
 SLOW = ("large resnet", "vgg19")

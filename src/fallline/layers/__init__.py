@@ -3,9 +3,10 @@
 from . import init
 from .adapters import lora, merged
 from .attention import Attention
+from .averaged import Equivariant, Invariant
 from .causal import CausalConv1d, causal_mask
 from .cnn import cnn
-from .groups import Equivariant, GroupConv2d, GroupPool2d, Invariant
+from .group_conv import GroupConv2d, GroupPool2d
 from .linear import linear
 from .lstm import lstm
 from .mass import MassConserving, MassConservingLinear

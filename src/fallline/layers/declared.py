@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -193,15 +193,3 @@ def bounded(bound: float) -> Symmetry:
 
 def _sum(x: Tensor) -> Tensor:
     return x.flatten(1).sum(1)
-
-
-def table(layers: Sequence[Declaration]) -> str:
-    """Layers as a table in Markdown: layer, inductive bias, symmetry.
-
-    Args:
-        layers: the rows.
-    """
-    rows = ["| layer | inductive bias | symmetry, kept for all weights |", "| --- | --- | --- |"]
-    for each in sorted(layers, key=lambda each: each.make.__name__.lower()):
-        rows.append(f"| `{each.make.__name__}` | {each.bias} | {'; '.join(each.symmetries) or '–'} |")
-    return "\n".join(rows) + "\n"

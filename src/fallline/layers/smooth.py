@@ -31,10 +31,10 @@ class LipschitzLinear(nn.Module):
         bound: on the ratio of changes, above 0.
 
     >>> layer = LipschitzLinear(5, 4, bound=2.0)
-    >>> float(torch.linalg.matrix_norm(layer.matrix(), 2)) <= 2.0 + 1e-6
+    >>> bool(torch.linalg.matrix_norm(layer.matrix(), 2) <= 2.0 + 1e-6)
     True
 
-    Source: Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018; there after each step
+    Source: Gouk et al., Regularization of neural networks by enforcing Lipschitz continuity, 2018; there after each step
     and by power iteration, here within the layer. Weights start as those of ``torch.nn.Linear``.
     """
 

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 from ..errors import BadTask, BadValue
 from .attention import Attention
 from .declared import causal, layer
+from .parts import activated
 
 
 @layer(lambda of: of(7, width=6, heads=2, depth=2, context=5), (5,), causal(1, 2), tokens=7)
 def transformer(
-    vocabulary: int, width: int = 32, heads: int = 2, depth: int = 1, context: int = 32, dropout: float = 0.0
-) -> nn.Module:
+    vocabulary: int, width: int = 32, heads: int = 2, depth: int = 1, context: int = 32, dropout: float = 0.0,
+    activation: str = "gelu",
+) -> nn.Module:  # fmt: skip
     """A decoder that tells each next token from those before: tokens [examples, time] ↦ logits [examples, vocabulary, time].
 
     With E the embedding of tokens, P that of places and N a LayerNorm with weights of its own each time:
@@ -31,6 +33,7 @@ def transformer(
         depth: blocks of attention and MLP.
         context: the longest sequence that it can read.
         dropout: share that is zeroed in training: of attention, of what each block adds, and of the embeddings.
+        activation: of the MLPs: relu, tanh, sigmoid, centered_sigmoid, gelu or silu.
 
     >>> import torch
     >>> model = transformer(97, width=16, context=8)
@@ -48,19 +51,19 @@ def transformer(
             raise BadValue(f"{name} of a transformer is a whole number of at least 1, got {value!r}")
     if not 0 <= dropout <= 1:
         raise BadValue(f"dropout of a transformer is a share from 0 to 1, got {dropout!r}")
-    return Transformer(vocabulary, width, heads, depth, context, dropout)
+    return Transformer(vocabulary, width, heads, depth, context, dropout, activation)
 
 
 class Transformer(nn.Module):
     """See :func:`transformer`."""
 
     def __init__(
-        self, vocabulary: int, width: int, heads: int, depth: int, context: int, dropout: float
-    ) -> None:
+        self, vocabulary: int, width: int, heads: int, depth: int, context: int, dropout: float, activation: str
+    ) -> None:  # fmt: skip
         super().__init__()
         self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, activation) for _ in range(depth))
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, vocabulary)
         for table in (self.tokens, self.places):
             nn.init.normal_(table.weight, std=0.02)
@@ -79,10 +82,12 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP for each token, each added to what was there."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, activation: str = "gelu") -> None:
         super().__init__()
         self.attention = Attention(width, heads, dropout, causal=True)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), activated(activation), nn.Linear(4 * width, width)
+        )
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
