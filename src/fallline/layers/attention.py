@@ -41,21 +41,18 @@ class Attention(nn.Module):
             )
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
             raise BadValue(f"dropout of Attention is a share from 0 to 1, got {dropout!r}")
-        self.heads, self.causal = heads, causal
+        self.width, self.heads, self.causal = width, heads, causal
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.output, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, elements, width] ↦ the same."""
-        if x.ndim < 3 or x.shape[-1] != self.query.in_features:
-            raise BadTask(
-                f"layers.Attention reads [examples, elements, {self.query.in_features}], got {list(x.shape)}"
-            )
+        if x.ndim < 3 or x.shape[-1] != self.width:
+            raise BadTask(f"layers.Attention reads [examples, elements, {self.width}], got {list(x.shape)}")
 
         def split(each: Tensor) -> Tensor:
-            return each.unflatten(-1, (self.heads, -1)).transpose(
-                -3, -2
-            )  # [examples, heads, elements, share]
+            # [examples, heads, elements, share]
+            return each.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
         q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
         p = self.dropout.p if self.training else 0.0
