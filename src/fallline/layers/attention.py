@@ -14,7 +14,9 @@ from .parts import whole
 @layer(lambda of: of(6, 2), (5, 6), permuted(1, outputs=True))
 @layer(lambda of: of(6, 3, causal=True), (5, 6), never_later(1, 1))
 class Attention(nn.Module):
-    """Attention of several heads among elements of a sequence or set: y = W softmax(Q Kᵀ / √d) V + b, with Q, K and V linear in x.
+    """Attention of several heads among elements of a sequence or set: y = W softmax(Q Kᵀ / √d) V + b.
+
+    Q, K and V are linear in x.
 
     Inductive bias: what an element means depends on what the others are, near or far, and on no order unless inputs tell
     it or it is causal.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -102,7 +102,11 @@ def bias_of(make: Make) -> str:
 # --- symmetries ---------------------------------------------------------------------------------------------
 
 
-def commutes(name: str, inputs: Action, outputs: Action = lambda y: y) -> Symmetry:
+def _same(y: Tensor) -> Tensor:
+    return y
+
+
+def commutes(name: str, inputs: Action, outputs: Action = _same) -> Symmetry:
     """f(a(x)) = b(f(x)): equivariant, or invariant where b leaves outputs as they are.
 
     Args:
@@ -113,63 +117,90 @@ def commutes(name: str, inputs: Action, outputs: Action = lambda y: y) -> Symmet
     return Symmetry(name, lambda f, x, _: f(inputs(x)) - outputs(f(x)))
 
 
-def ignores(name: str, read: Action, outputs: Action) -> Symmetry:
-    """Some outputs depend on some inputs alone: b(f(x)) stays where other inputs are changed.
+def every(name: str, symmetries: Iterable[Symmetry]) -> Symmetry:
+    """Several laws as one, such as those of the generators of a group, which make that of the group.
 
     Args:
         name: in words.
-        read: 1 for the inputs that may matter and 0 for others, of the shape of x.
-        outputs: b, the outputs in question.
+        symmetries: the laws.
     """
-
-    def error(f: Action, x: Tensor, other: Tensor) -> Tensor:
-        return outputs(f(torch.where(read(x) > 0, x, other))) - outputs(f(x))
-
-    return Symmetry(name, error)
+    laws = tuple(symmetries)
+    return Symmetry(name, lambda f, x, other: torch.cat([s.error(f, x, other).flatten() for s in laws]))
 
 
-def _rolled(x: Tensor) -> Tensor:
-    return x.roll((1, 2), (-2, -1))
-
-
-def causal(inputs: int, outputs: int, name: str = "what comes later changes nothing before it") -> Symmetry:
-    """Outputs up to a step depend on inputs up to that step.
+def causal(inputs: int, outputs: int) -> Symmetry:
+    """Outputs up to any step depend on inputs up to that step.
 
     Args:
         inputs: the axis of time in x.
         outputs: the axis of time in y.
-        name: in words.
     """
-    steps = 2
 
-    def read(x: Tensor) -> Tensor:
-        time = torch.arange(x.shape[inputs]) < steps
-        return (
-            time.view([-1 if axis == inputs % x.ndim else 1 for axis in range(x.ndim)]).expand(x.shape).int()
-        )
+    def error(f: Action, x: Tensor, other: Tensor) -> Tensor:
+        whole, time = f(x), x.shape[inputs]
+        off = []
+        for now in range(1, time):
+            later = other.narrow(inputs, now, time - now)
+            changed = f(torch.cat([x.narrow(inputs, 0, now), later], inputs))
+            off.append((changed - whole).narrow(outputs, 0, now).flatten())
+        return torch.cat(off)
 
-    return ignores(name, read, lambda y: y.narrow(outputs, 0, steps))
+    return Symmetry("what comes later changes nothing before it", error)
+
+
+def local(size: int) -> Symmetry:
+    """At each place of a picture, outputs depend on the inputs of a square that begins there.
+
+    Args:
+        size: height and width of the square.
+    """
+
+    def error(f: Action, x: Tensor, other: Tensor) -> Tensor:
+        whole = f(x)
+        off = []
+        for i in range(whole.shape[-2]):
+            for j in range(whole.shape[-1]):
+                far = other.clone()
+                far[..., i : i + size, j : j + size] = x[..., i : i + size, j : j + size]
+                off.append((f(far) - whole)[..., i, j].flatten())
+        return torch.cat(off)
+
+    return Symmetry("an output depends on its neighborhood alone", error)
 
 
 def permuted(axis: int, *, outputs: bool) -> Symmetry:
-    """Elements along an axis have no order.
+    """Elements along an axis have no order: a swap of two and a turn of all make every permutation.
 
     Args:
         axis: of the elements.
         outputs: whether what comes out has that axis, too, and moves along.
     """
 
-    def moved(x: Tensor) -> Tensor:
-        n = x.shape[axis]
-        return x.index_select(axis, torch.tensor([(3 * i + 1) % n if n % 3 else n - 1 - i for i in range(n)]))
+    def swapped(x: Tensor) -> Tensor:
+        return x.index_select(axis, torch.tensor([1, 0, *range(2, x.shape[axis])]))
 
-    if outputs:
-        return commutes("permutation of elements: equivariant", moved, moved)
-    return commutes("permutation of elements: invariant", moved)
+    def turned(x: Tensor) -> Tensor:
+        return x.roll(1, axis)
+
+    name = f"permutation of elements: {'equivariant' if outputs else 'invariant'}"
+    return every(name, (commutes(name, a, a if outputs else _same) for a in (swapped, turned)))
 
 
-SHIFTED = commutes("circular shifts: equivariant", _rolled, _rolled)
-UNSHIFTED = commutes("circular shifts: invariant", _rolled)
+def _shifts(kind: str, *, outputs: bool) -> Symmetry:
+    """Circular shifts of pictures, by one pixel down and by one to the right, which make all others."""
+
+    def down(x: Tensor) -> Tensor:
+        return x.roll(1, -2)
+
+    def right(x: Tensor) -> Tensor:
+        return x.roll(1, -1)
+
+    name = f"circular shifts: {kind}"
+    return every(name, (commutes(name, a, a if outputs else _same) for a in (down, right)))
+
+
+SHIFTED = _shifts("equivariant", outputs=True)
+UNSHIFTED = _shifts("invariant", outputs=False)
 ADDITIVE = Symmetry(
     "f(x + z) + f(0) = f(x) + f(z)", lambda f, x, z: f(x + z) + f(torch.zeros_like(x)) - f(x) - f(z)
 )

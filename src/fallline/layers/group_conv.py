@@ -97,7 +97,7 @@ class GroupConv2d(nn.Module):
 
 
 @layer(
-    lambda of: nn.Sequential(GroupConv2d(2, 3, 3, "p4", lift=True), nn.Tanh(), of("p4", "mean"), nn.Flatten(2), nn.AdaptiveMaxPool1d(1)),
+    lambda of: nn.Sequential(GroupConv2d(2, 3, 3, "p4", lift=True), nn.Tanh(), of("p4", "mean"), nn.AdaptiveMaxPool2d(1)),
     (2, 5, 5), *kept("p4", "pictures", "nothing"),
 )  # fmt: skip
 @layer(

@@ -19,7 +19,9 @@ def resnet(
     depth: int = 20, *, outputs: int = 10, channels: int = 3, width: int = 0, activation: str = "relu",
     norm: str = "batch", init: str = "own",
 ) -> nn.Module:  # fmt: skip
-    """A residual network: blocks x ← σ(s(x) + N(K₂ σ(N(K₁ x)))), with convolutions K, norms N, and s the identity or a projection.
+    """A residual network: blocks x ← σ(s(x) + N(K₂ σ(N(K₁ x)))), with convolutions K and norms N.
+
+    The shortcut s is the identity, or a projection where shapes change.
 
     Depth 18 and 34 are the forms for large pictures: a 7 × 7 convolution of stride 2, max-pooling, and four stages.
     Their names and shapes are the usual ones, so that published weights of ResNet-18 and ResNet-34 load by

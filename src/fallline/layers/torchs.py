@@ -16,7 +16,7 @@ def _channels(x: Tensor) -> Tensor:
 
 layer(
     lambda of: of(2, 3, 3, padding=1, padding_mode="circular"), (2, 5, 6), SHIFTED,
-    bias="what a pixel means depends on its neighbors, in the same way everywhere: a pattern that moves moves the features along.",
+    bias="what a pixel means depends on its neighbors, in the same way everywhere: features move along with a pattern.",
 )(Conv2d)  # fmt: skip
 layer(
     lambda of: of(2), (2, 5, 6), commutes("a constant added to a channel in all examples: invariant", _channels),
