@@ -76,6 +76,11 @@ def test_shorter_sequences_are_read_as_the_beginning_of_longer_ones():
     assert model(seen).shape == (3, 11, 6)
 
 
+def test_the_activation_of_its_mlps_is_the_one_asked_for():
+    kinds = [[type(m) for m in block.mlp] for block in made(activation="relu").blocks]
+    assert kinds == [[nn.Linear, nn.ReLU, nn.Linear]] * 2
+
+
 def test_dropout_is_of_training_alone():
     model, seen = made(dropout=0.3), tokens(2, 6)
     assert not torch.equal(model(seen), model(seen))

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from fallline import fleet, rules
-from fallline.errors import BadTask, BadValue
-from fallline.layers.vgg import vgg19
+from fallline.errors import BadTask
+from fallline.layers import vgg19
 from fallline.specs import Run
 from fallline.tasks import images, pictures
 from fallline.tasks.images import random_features, style_transfer, targets, vgg_features
@@ -76,7 +76,7 @@ def test_random_channels_are_standardized_before_their_activation():
 
 
 def test_features_of_vgg_are_its_activations():
-    net = vgg19(10, width=1 / 16, pooling="average").eval()
+    net = vgg19(outputs=10, width=1 / 16, pool="average").eval()
     features = vgg_features(net.features)
     picture = torch.rand(1, 3, 64, 64)
     found = features(picture)
@@ -162,11 +162,3 @@ def test_bad_pictures_are_refused(tmp_path: Path):
     features = random_features(like, width=2)
     with pytest.raises(BadTask, match=r"^there is no layer '9_9' in these features; they have 1_1, 1_2"):
         targets(like, like, features, content_layer="9_9")
-
-
-def test_what_is_no_vgg_is_refused():
-    for given in ({"classes": 0}, {"width": 0}, {"pooling": "sum"}):
-        with pytest.raises(
-            BadValue, match=r"^vgg19 takes a number of classes, a width above 0 and up to 16, and the pooling"
-        ):
-            vgg19(**given)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fallline.errors import BadStore, BadValue
-from fallline.layers.vgg import vgg19
+from fallline.layers import vgg19
 from fallline.verbs import stylize as verb
 from fallline.verbs.stylize import stylize
 
@@ -35,7 +35,7 @@ def test_a_picture_of_its_size_with_lower_losses_after_more_steps(tmp_path: Path
 
 
 def test_any_rule_and_vgg_features(tmp_path: Path):
-    torch.save(vgg19(10, width=1 / 32).state_dict(), tmp_path / "vgg.pth")
+    torch.save(vgg19(outputs=10, width=1 / 32).state_dict(), tmp_path / "vgg.pth")
     found = stylize(
         *TWO, tmp_path / "a.png", size=64, steps=2, rule="adam(lr=0.02)", weights=tmp_path / "vgg.pth"
     )

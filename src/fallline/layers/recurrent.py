@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadTask
+from .declared import causal, layer
 
 Weights: TypeAlias = dict[str, Any]
 States: TypeAlias = tuple[Tensor, ...]
 Loop: TypeAlias = Callable[[Tensor, States, Weights], tuple[Tensor, States]]
 
 
+@layer(lambda of: of(3, 4, num_layers=2, batch_first=True), (5, 3), causal(1, 1))
 class LSTM(nn.LSTM):
     """Long short-term memory: ``nn.LSTM`` for fleets, with its arguments, names, initial weights and results.
 
@@ -75,6 +78,7 @@ class LSTM(nn.LSTM):
         return _recur(self, _lstm, input, hx, (self.proj_size or self.hidden_size, self.hidden_size))
 
 
+@layer(lambda of: of(3, 4, batch_first=True), (5, 3), causal(1, 1))
 class GRU(nn.GRU):
     """Gated recurrent unit: ``nn.GRU`` for fleets, with its arguments, names, initial weights and results.
 
@@ -124,6 +128,61 @@ class GRU(nn.GRU):
         return output, h
 
 
+@layer(lambda of: of(3, 4, batch_first=True), (5, 3), causal(1, 1))
+class RNN(nn.RNN):
+    """The simple recurrent layer: ``nn.RNN`` for fleets, with its arguments, names, initial weights and results.
+
+    At each step h ← tanh(W x + b + U h + d), or with ReLU in place of tanh.
+
+    Inductive bias: what comes later depends on what came before, and not the other way round, by the same law at every step.
+
+    Weights of an ``nn.RNN`` load by ``load_state_dict``, and the other way round. Dropout draws from each run's own
+    stream. A packed sequence is refused.
+
+    Args:
+        input_size: numbers in each step of a sequence.
+        hidden_size: units, the size of h.
+        num_layers: layers, each of which reads the outputs of the one before.
+        nonlinearity: tanh or relu.
+        bias: whether there are b and d.
+        batch_first: sequences are [examples, time, inputs] instead of [time, examples, inputs].
+        dropout: share of the outputs of each layer but the last that is zeroed in training.
+        bidirectional: read each sequence backward, too, and join both outputs.
+        **options: ``device`` and ``dtype``.
+
+    >>> output, h = RNN(3, 5, batch_first=True)(torch.zeros(2, 7, 3))
+    >>> output.shape, h.shape
+    (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))
+
+    Source: Elman, Finding structure in time, 1990.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            nonlinearity,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            **options,
+        )
+
+    def forward(  # type: ignore[override]  # torch's own takes packed sequences, too
+        self, input: Tensor, hx: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs of the last layer at each step, and h of each layer and direction after the last."""
+        given = None if hx is None else (hx,)
+        loop = functools.partial(_rnn, torch.relu if self.nonlinearity == "relu" else torch.tanh)
+        output, (h,) = _recur(self, loop, input, given, (self.hidden_size,))
+        return output, h
+
+
 # --- one direction of one layer ---------------------------------------------------------------------------
 
 
@@ -147,6 +206,15 @@ def _gru(x: Tensor, state: States, w: Weights) -> tuple[Tensor, States]:
         of_r, of_z, of_n = F.linear(h, w["weight_hh"], w["bias_hh"]).chunk(3, -1)
         n = torch.tanh(n + torch.sigmoid(r + of_r) * of_n)
         h = n + torch.sigmoid(z + of_z) * (h - n)
+        outputs.append(h)
+    return torch.stack(outputs), (h,)
+
+
+def _rnn(squash: Callable[[Tensor], Tensor], x: Tensor, state: States, w: Weights) -> tuple[Tensor, States]:
+    (h,), outputs = state, []
+    bias = None if w["bias_ih"] is None else w["bias_ih"] + w["bias_hh"]
+    for given in F.linear(x, w["weight_ih"], bias).unbind(0):
+        h = squash(given + F.linear(h, w["weight_hh"]))
         outputs.append(h)
     return torch.stack(outputs), (h,)
 
@@ -178,12 +246,12 @@ def _recur(
 def _layers(module: nn.RNNBase, loop: Loop, x: Tensor, hx: States) -> tuple[Tensor, States]:
     directions = ("", "_reverse") if module.bidirectional else ("",)
     ends: list[States] = []
-    for layer in range(module.num_layers):
+    for depth in range(module.num_layers):
         outputs = []
-        if layer:
+        if depth:
             x = F.dropout(x, module.dropout, module.training)
         for direction in directions:
-            state, w = tuple(s[len(ends)] for s in hx), _weights(module, f"_l{layer}{direction}")
+            state, w = tuple(s[len(ends)] for s in hx), _weights(module, f"_l{depth}{direction}")
             out, end = loop(x.flip(0) if direction else x, state, w)
             outputs.append(out.flip(0) if direction else out)
             ends.append(end)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import BadTask, BadValue
+from .attention import Attention
+from .declared import causal, layer
+from .parts import activated
 
 
+@layer(lambda of: of(7, width=6, heads=2, depth=2, context=5), (5,), causal(1, 2), tokens=7)
 def transformer(
-    vocabulary: int, width: int = 32, heads: int = 2, depth: int = 1, context: int = 32, dropout: float = 0.0
-) -> nn.Module:
+    vocabulary: int, width: int = 32, heads: int = 2, depth: int = 1, context: int = 32, dropout: float = 0.0,
+    activation: str = "gelu",
+) -> nn.Module:  # fmt: skip
     """A decoder that tells each next token from those before: tokens [examples, time] ↦ logits [examples, vocabulary, time].
 
     With E the embedding of tokens, P that of places and N a LayerNorm with weights of its own each time:
@@ -29,6 +33,7 @@ def transformer(
         depth: blocks of attention and MLP.
         context: the longest sequence that it can read.
         dropout: share that is zeroed in training: of attention, of what each block adds, and of the embeddings.
+        activation: of the MLPs: relu, tanh, sigmoid, centered_sigmoid, gelu or silu.
 
     >>> import torch
     >>> model = transformer(97, width=16, context=8)
@@ -44,23 +49,21 @@ def transformer(
     for name, value in sizes.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BadValue(f"{name} of a transformer is a whole number of at least 1, got {value!r}")
-    if width % heads:
-        raise BadValue(f"each head takes an equal share of the width: {width} cannot be divided by {heads}")
     if not 0 <= dropout <= 1:
         raise BadValue(f"dropout of a transformer is a share from 0 to 1, got {dropout!r}")
-    return Transformer(vocabulary, width, heads, depth, context, dropout)
+    return Transformer(vocabulary, width, heads, depth, context, dropout, activation)
 
 
 class Transformer(nn.Module):
     """See :func:`transformer`."""
 
     def __init__(
-        self, vocabulary: int, width: int, heads: int, depth: int, context: int, dropout: float
-    ) -> None:
+        self, vocabulary: int, width: int, heads: int, depth: int, context: int, dropout: float, activation: str
+    ) -> None:  # fmt: skip
         super().__init__()
         self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, activation) for _ in range(depth))
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, vocabulary)
         for table in (self.tokens, self.places):
             nn.init.normal_(table.weight, std=0.02)
@@ -79,32 +82,20 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP for each token, each added to what was there."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, activation: str = "gelu") -> None:
         super().__init__()
-        self.attention = Attention(width, heads, dropout)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.attention = Attention(width, heads, dropout, causal=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), activated(activation), nn.Linear(4 * width, width)
+        )
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
+
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """The last layers of what is added."""
+        return self.attention.output, self.mlp[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.before_attention(x)))
         return x + self.dropout(self.mlp(self.before_mlp(x)))
-
-
-class Attention(nn.Module):
-    """Causal attention of several heads: softmax(Q Kᵀ / √d) V, in which a token sees itself and those before."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.output, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        def split(each: Tensor) -> Tensor:
-            return each.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # [examples, heads, time, share]
-
-        q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        p = self.dropout.p if self.training else 0.0
-        seen = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
-        return self.output(seen.transpose(-3, -2).flatten(-2))

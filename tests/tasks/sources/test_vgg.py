@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fallline.errors import BadTask, NotFound
-from fallline.layers.vgg import vgg19
+from fallline.layers import vgg19
 from fallline.tasks.sources import vgg
 
 
@@ -21,7 +21,7 @@ from fallline.tasks.sources import vgg
 def weights(tmp_path: Path) -> Path:
     path = tmp_path / "served" / vgg.NAME
     path.parent.mkdir()
-    torch.save(vgg19(10, width=1 / 64).state_dict(), path)
+    torch.save(vgg19(outputs=10, width=1 / 64).state_dict(), path)
     return path
 
 

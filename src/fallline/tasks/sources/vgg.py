@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from ...errors import BadTask, NotFound
-from ...layers.vgg import BLOCKS, convolutions
+from ...layers import vgg19
 from . import cache
 
 NAME, CHECKSUM = "vgg19-dcbb9e9d.pth", "dcbb9e9d"
 """The beginning of the file's SHA-256 is in its name."""
 URL = f"https://download.pytorch.org/models/{NAME}"
-PREFIX = "features."
+PREFIX, CHANNELS = "features.", 64
+"""How names begin, and the channels of the first layer."""
 
 
 def published(weights: str | os.PathLike[str] = "download") -> nn.Sequential:
@@ -45,7 +46,11 @@ def published(weights: str | os.PathLike[str] = "download") -> nn.Sequential:
         raise BadTask(
             f"{path} holds no weights of VGG-19: it lacks {PREFIX}0.weight; a file of torchvision's vgg19 has it"
         )
-    made = convolutions(len(state[f"{PREFIX}0.weight"]) / BLOCKS[0][0], "average")
+    net = vgg19(
+        width=len(state[f"{PREFIX}0.weight"]) / CHANNELS, pool="average", init="default", features_only=True
+    )
+    made = net.features
+    assert isinstance(made, nn.Sequential)
     own = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     try:
         made.load_state_dict(own)
