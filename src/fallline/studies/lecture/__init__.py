@@ -7,7 +7,9 @@ import importlib
 from ...errors import NotFound, nearest
 from ..inquiry import Inquiry
 
-NAMES = ("activations", "confidence", "costs", "depth", "losses", "soft-constraint", "style-transfer")
+NAMES = (
+    "activations", "confidence", "costs", "depth", "losses", "right-thing", "soft-constraint", "style-transfer",
+)  # fmt: skip
 
 
 def study(name: str) -> Inquiry:
