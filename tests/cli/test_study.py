@@ -30,6 +30,8 @@ def test_one_document_and_its_report_again(fallline: CommandLine, tmp_path: Path
     again = fallline("resume", "out", "--json")
     assert (again.status, again.json()) == (0, found)
     assert "L1" in fallline("resume", "out").out
+    elsewhere = fallline("resume", tmp_path / "out", "--json", cwd=tmp_path / "printed")
+    assert (elsewhere.status, elsewhere.json()["report"]) == (0, str(report))
 
 
 def test_the_list_has_every_study(fallline: CommandLine):

@@ -68,7 +68,7 @@ def test_what_is_printed(fallline: CommandLine, tmp_path: Path):
         "digits with adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08), seed 0: validation accuracy 0."
     )
     assert rest == [
-        "adam ran at its default numbers, lr=0.001: fl.tune finds better ones",
+        "adam ran at its default numbers, lr=0.001: fl.find_lr finds which ones work",
         f"weights: {folder.relative_to(tmp_path)}/weights.safetensors",
     ]
 

@@ -26,7 +26,10 @@ def task() -> Task:
 @pytest.mark.parametrize(
     ("runs", "options", "error", "told"),
     [
-        ([], {}, BadValue, "^runs is empty: a fleet needs at least one fl.Run$"),
+        ([], {}, BadValue, "^runs is empty: a fleet needs a list of at least one fl.Run$"),
+        (fl.Run(SGD), {}, BadValue, "^runs is a Run: a fleet needs a list of at least one fl.Run$"),
+        ([fl.Run(SGD)], {"prune": "halving"}, BadValue, r"^prune must be a policy such as fl.fleet.halving\(eta=3, first=100\), got 'halving'$"),
+        ([fl.Run(SGD)], {"prune": fl.fleet.halving}, BadValue, r"^prune must be a policy such as"),
         ([SGD], {}, BadValue, r"^runs must be made by fl.Run\(rule=…, seed=…\), got sgd\(lr=0.1\)$"),
         (
             [fl.Run(SGD)],

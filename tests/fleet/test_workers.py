@@ -222,7 +222,7 @@ def test_a_signal_to_all_is_the_parents_to_answer():
         ({"steps": 2.5}, "^steps must be a whole number of at least 1, got 2.5$"),
         ({"batch": 0}, "^batch must be a whole number of at least 1, got 0$"),
         ({"batch": True}, "^batch must be a whole number of at least 1, got True$"),
-        ({"runs": []}, "^runs is empty: a fleet needs at least one fl.Run$"),
+        ({"runs": []}, "^runs is empty: a fleet needs a list of at least one fl.Run$"),
         ({"runs": [rules.sgd()]}, r"^runs must be made by fl.Run\(rule=…, seed=…\), got sgd\(lr=0.01\)$"),
         (
             {"runs": [fl.Run(rules.sgd(), loss={"w": 1.0})]},

@@ -366,3 +366,20 @@ def test_a_number_of_a_part_is_checked_at_each_step():
     with pytest.raises(BadValue, match=r"descend\(lr=-0.1\)"):
         optimizer.step()
     assert w.item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "make", [lambda p: optim.LBFGS(p), lambda p: optim.Optimizer(p, rules.lbfgs(search="backtracking"))]
+)
+def test_a_closure_without_a_loss_is_told(make):
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = make([w])
+
+    def closure():
+        optimizer.zero_grad()
+        (w**2).sum().backward()
+
+    with pytest.raises(
+        BadRule, match=r"^the closure returned None, and the rule asks for the loss: end the closure in"
+    ):
+        optimizer.step(closure)

@@ -242,3 +242,22 @@ def test_a_condition_that_holds_for_nothing_is_told_before_a_fleet_trains():
         fl.fleet.run(task(), [fl.Run(rule)], steps=2, workers=0)
     with pytest.raises(BadRule, match="which no store can hold and no worker can be sent"):
         fl.fleet.run(task(), [fl.Run(route({small: rules.sgd()}, otherwise=rules.sgd()))], steps=2, workers=0)
+
+
+def test_an_otherwise_without_parameters_and_parameters_without_names_are_told():
+    params = {"a.weight": torch.zeros(2, 2), "a.bias": torch.zeros(2)}
+    rule = rules.route({"*.weight": rules.sgd(), "*.bias": rules.sgd()}, otherwise=rules.adam())
+    with pytest.raises(
+        NotFound, match=r"^otherwise of route is left with no parameter, as the patterns before it match all"
+    ):
+        rules.routing.parts_of(rule, params)
+    again = rules.route({"*": rules.sgd(), "*.bias": rules.sgd()})
+    with pytest.raises(NotFound, match=r"^the pattern '\*\.bias' of route is left with no parameter"):
+        rules.routing.parts_of(again, params)
+    with pytest.raises(
+        NotFound, match=r"left: \['0', '1'\]: these have no names, give model\.named_parameters\(\)$"
+    ):
+        rules.routing.parts_of(
+            again.__class__("route", {}, {"patterns": ("*.bias",)}, (rules.sgd(),)),
+            {"0": torch.zeros(1), "1": torch.zeros(1)},
+        )

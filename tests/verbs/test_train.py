@@ -130,7 +130,9 @@ def test_a_task_without_a_module_gives_its_tensors():
 def test_a_bare_name_gets_the_default_rate_and_says_so(rule: Any):
     found = go(rule=rule)
     assert found.record.run.rule == rules.adam()
-    assert found.document["notes"] == ["adam ran at its default numbers, lr=0.001: fl.tune finds better ones"]
+    assert found.document["notes"] == [
+        "adam ran at its default numbers, lr=0.001: fl.find_lr finds which ones work"
+    ]
     assert found.document["notes"][0] in str(found)
     assert go(rule="adam(lr=0.001)").document["notes"] == []
 

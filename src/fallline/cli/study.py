@@ -101,4 +101,9 @@ def _list(claims: list[dict[str, Any]], *, as_json: bool) -> None:
         print(f"{name} ({own[0]['minutes']:g} min, --quick {own[0]['quick_minutes']:g} min)")
         for claim in own:
             print(f"  {claim['id']:4}{claim['state']:10}  {claim['claim']}")
-            print(f"{'':18}slide: {claim['slide']}; decided by {claim['criterion']}")
+            print(
+                "\n".join(
+                    f"{'':16}{text}"
+                    for text in (f"slide: {claim['slide']}", *(f"- {one}" for one in claim["criteria"]))
+                )
+            )

@@ -271,8 +271,11 @@ def run(
     """
     if not isinstance(task, Task):
         raise BadTask(f"task must be a fallline task such as fl.tasks.digits(), got a {type(task).__name__}")
-    if not runs:
-        raise BadValue("runs is empty: a fleet needs at least one fl.Run")
+    if not isinstance(runs, Sequence) or not runs:
+        told = "is empty" if isinstance(runs, Sequence) else f"is a {type(runs).__name__}"
+        raise BadValue(f"runs {told}: a fleet needs a list of at least one fl.Run")
+    if prune is not None and (isinstance(prune, type) or not hasattr(prune, "rungs")):
+        raise BadValue(f"prune must be a policy such as fl.fleet.halving(eta=3, first=100), got {prune!r}")
     settings = settings_for([task], steps, batch, judge=True, weights=weights)
     if workers is None and steps * len(runs) <= SMALL:
         workers = 0

@@ -45,7 +45,7 @@ class Closure:
         """The answers for a rule, or a sentence where there is nobody to ask; None where it asks nothing."""
         if not needs(rule):
             return None
-        if self.function is None or self.value is None:
+        if self.function is None:
             raise BadRule(
                 f"{rule!r} needs {', '.join(sorted(needs(rule)))} beside the gradient: call optimizer.step(closure), where "
                 "closure clears the gradients, computes the loss, calls backward() and returns the loss"
@@ -57,7 +57,7 @@ class Closure:
             gradient, value = self._at(params, there)
             return {name: -g if name in uphill else g for name, g in gradient.items()}, sign * value
 
-        return Oracle(sign * _number(self.value), grad_at)
+        return Oracle(sign * number(self.value), grad_at)
 
     def _at(self, params: Tree, there: Tree) -> tuple[Tree, Tensor]:
         """Gradient and loss at other parameters, looked up where they were the last that were asked for."""
@@ -83,10 +83,15 @@ class Closure:
             for name, p in params.items():
                 p.copy_(kept[name][0])
                 p.grad = kept[name][1]
-        return found, _number(value)
+        return found, number(value)
 
 
-def _number(loss: Any) -> Tensor:
+def number(loss: Any) -> Tensor:
+    """The loss that a closure returned, without its graph."""
+    if loss is None:
+        raise BadRule(
+            "the closure returned None, and the rule asks for the loss: end the closure in `return loss`"
+        )
     found: Tensor = torch.as_tensor(loss).detach()
     return found
 

@@ -12,7 +12,7 @@ from ..errors import BadRule, BadValue
 from ..rules import chain, descend, precondition_by_history, search_line
 from ..rules.base import RATE
 from ..specs import Domain, Rule
-from .closure import Closure
+from .closure import Closure, number
 from .form import Form
 from .plan import Group, Part, real
 from .shell import Shell
@@ -100,12 +100,13 @@ class LBFGS(Shell):
             self._refuse_two_hands()
             (part,) = self._plan.parts(self.param_groups, self._named())
             moved = self._iterate(part, asked, group)
-            before = float(loss)
+            before = float(number(loss))
             if moved is None or iteration + 1 == group["max_iter"]:
                 break
             loss = asked.first()
             small = (
-                moved <= group["tolerance_change"] or abs(float(loss) - before) < group["tolerance_change"]
+                moved <= group["tolerance_change"]
+                or abs(float(number(loss)) - before) < group["tolerance_change"]
             )
             if calls.made >= group["max_eval"] or small:
                 break

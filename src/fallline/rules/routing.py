@@ -62,10 +62,7 @@ def _matched(patterns: tuple[Any, ...], known: tuple[Fact, ...]) -> tuple[tuple[
     for pattern in patterns:
         mine = {fact.name for fact in left if holds(pattern, fact)}
         if not mine:
-            raise NotFound(
-                f"the pattern {pattern!r} of route matches no parameter that is left; left: "
-                f"{[fact.name for fact in left]}"
-            )
+            raise NotFound(_unmatched(pattern, [fact.name for fact in left]))
         found.append(tuple(fact.name for fact in left if fact.name in mine))
         left = tuple(fact for fact in left if fact.name not in mine)
     if left:
@@ -73,6 +70,15 @@ def _matched(patterns: tuple[Any, ...], known: tuple[Fact, ...]) -> tuple[tuple[
             f"no pattern of route matches the parameters {[fact.name for fact in left]}: add otherwise=…"
         )
     return tuple(found)
+
+
+def _unmatched(pattern: Any, left: list[str]) -> str:
+    if not left:
+        what = "otherwise" if pattern == "*" else f"the pattern {pattern!r}"
+        return f"{what} of route is left with no parameter, as the patterns before it match all of them: take it out"
+    told = f"the pattern {pattern!r} of route matches no parameter that is left; left: {left}"
+    numbered = all(name.isdigit() for name in left)
+    return f"{told}: these have no names, give model.named_parameters()" if numbered else told
 
 
 def branches(rule: Rule, params: Tree) -> dict[str, tuple[int, ...]]:

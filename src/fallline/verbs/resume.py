@@ -81,7 +81,10 @@ def resume(
             kept_beside(path, 0.0).clear()
     write_report(path, written)
     answer = _answer(path)
-    return answer if out is None else type(answer)({**answer.document, "report": str(written)})
+    moved = not Path(answer.document["store"]).exists()  # since then, or seen from another folder
+    here = {"store": str(path), "report": str(written)} if moved else {}
+    asked = {} if out is None else {"report": str(written)}
+    return type(answer)({**answer.document, **here, **asked})
 
 
 def _answer(path: Path) -> Comparison | study.Studied:

@@ -239,7 +239,7 @@ def listed(folder: Path = OUT) -> list[dict[str, Any]]:
     return [
         {
             "study": name, "id": claim.id, "slide": claim.slide, "claim": claim.sentence, "criterion": claim.criterion,
-            "minutes": asked.minutes[0], "quick_minutes": asked.minutes[1], **last.get((name, claim.id), _NOT_RUN),
+            "criteria": list(map(str, claim.criteria.values())), "minutes": asked.minutes[0], "quick_minutes": asked.minutes[1], **last.get((name, claim.id), _NOT_RUN),
         }
         for name in lecture.NAMES
         for asked in [lecture.study(name)]

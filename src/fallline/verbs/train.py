@@ -120,7 +120,9 @@ def rule_of(given: Any) -> tuple[Rule, str]:
         made = made()
         rate = dict(specs.flatten(made)).get("lr")
         note = (
-            f"{made.kind} ran at its default numbers, lr={rate:g}: fl.tune finds better ones" if rate else ""
+            f"{made.kind} ran at its default numbers, lr={rate:g}: fl.find_lr finds which ones work"
+            if rate
+            else ""
         )
         return made, note
     if not isinstance(made, Rule):

@@ -70,7 +70,7 @@ def loss_numbers(task: Task, run: Run) -> dict[str, float]:
         if isinstance(value, (specs.Axis, specs.Schedule)):
             raise BadValue(
                 f"the loss number {path}={value!r} must be one number where one model is trained: write the number "
-                "into the task's loss, or let fl.tune find it"
+                "into the task's loss, or compare several of them"
             )
         if not path.startswith("model."):
             found[path] = float(value)
