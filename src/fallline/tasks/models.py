@@ -252,7 +252,8 @@ def check_end(model: nn.Module, loss: Loss) -> None:
 
 def check_classes(loss: Loss, target: Tensor) -> None:
     """Refuse targets that are all one class for a loss that tells classes apart."""
-    if losses.takes_logits(loss) and target.ndim == 1 and bool(target.min() == target.max()):
+    values = target.numpy()  # torch has no smallest and largest of narrow unsigned types
+    if losses.takes_logits(loss) and target.ndim == 1 and values.min() == values.max():
         raise BadTask(
             f"all {len(target)} targets of the train part are {float(target[0]):g}: there is nothing to be told apart; look "
             "at how the labels were read, or shuffle before splitting"
